@@ -1,0 +1,202 @@
+"""Everything that this package raises on purpose, as one tree.
+
+```
+HybridFlowError
+├── ConfigurationError       a parameter or combination of parameters that cannot work
+│   ├── MissingExtraError    an optional package is not installed
+│   └── ModelSpecError       a model named on the command line cannot be found or built
+├── PlanError                a plan that is not a valid DAG of subtasks; `.issues` lists every fault
+├── BudgetError
+│   ├── BudgetExceeded       a call was refused because a limit would have been passed
+│   ├── UnknownPriceError    a USD limit is set and the model has no price
+│   └── LedgerError          the ledger was used against its contract
+├── InputError               a question that cannot be worked on: empty, too long, not text
+├── RoutingError             a router failed, or answered with something that is not a decision
+├── ModelCallError           a model call failed on every tier that was allowed to answer
+├── CloudDeclined            a person did not approve a cloud call
+├── SubtaskError             a subtask failed and the graph was told to raise
+└── DeadlineExceeded         the run, or one of its subtasks, ran out of time
+```
+
+Messages say what happened, with the numbers, and what to do about it. The same facts are
+attributes of the error, for programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_hybridflow.plan import PlanIssue
+
+__all__ = [
+    "BudgetError",
+    "BudgetExceeded",
+    "CloudDeclined",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "HybridFlowError",
+    "InputError",
+    "LedgerError",
+    "MissingExtraError",
+    "ModelCallError",
+    "ModelSpecError",
+    "PlanError",
+    "RoutingError",
+    "SubtaskError",
+    "UnknownPriceError",
+]
+
+
+class HybridFlowError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(HybridFlowError):
+    """A parameter, or a combination of parameters, cannot work as given."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional package is needed and not installed.
+
+    Args:
+        feature: What the user asked for, as the start of a sentence.
+        extra: Name of the extra of this package that brings what is missing.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(
+            f"{feature} needs an optional package that is not installed. "
+            f"Install it with: pip install 'langchain-hybridflow[{extra}]'"
+        )
+
+
+class ModelSpecError(ConfigurationError):
+    """A model named on the command line cannot be found or built."""
+
+
+class PlanError(HybridFlowError):
+    """A plan is not a valid DAG of subtasks.
+
+    Args:
+        message: What was being done.
+        issues: Every fault that was found, not just the first one.
+    """
+
+    def __init__(self, message: str, issues: Sequence[PlanIssue] = ()) -> None:
+        self.issues = tuple(issues)
+        lines = "".join(f"\n  - {issue}" for issue in self.issues)
+        super().__init__(f"{message}{lines}")
+
+
+class BudgetError(HybridFlowError):
+    """Base of the errors about money, tokens and calls."""
+
+
+class BudgetExceeded(BudgetError):
+    """A call was refused, before it was made, because it would have passed a limit.
+
+    Args:
+        dimension: `"usd"`, `"cloud_tokens"` or `"cloud_calls"`.
+        requested: What the call could have cost at worst, in the dimension's own unit
+            (USD, tokens or calls).
+        remaining: What was left when it asked, in the same unit.
+        limit: The limit that stands in the way.
+        scope: Which account the limit belongs to, such as `"budget"` or `"run"`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dimension: str,
+        requested: object,
+        remaining: object,
+        limit: object,
+        scope: str,
+    ) -> None:
+        self.dimension = dimension
+        self.requested = requested
+        self.remaining = remaining
+        self.limit = limit
+        self.scope = scope
+        super().__init__(
+            f"The call needs up to {requested} {dimension} and the {scope} has {remaining} of "
+            f"{limit} left. Raise the limit, shorten the prompt, lower max_output_tokens, or let "
+            f"the edge answer with on_exhausted='edge'."
+        )
+
+
+class UnknownPriceError(BudgetError):
+    """A USD limit is set, but nobody has said what the model costs."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(
+            f"A USD limit is set and the price of model {model!r} is unknown. Give it with "
+            f"Budget(prices={{{model!r}: Price(input_usd_per_mtok=..., output_usd_per_mtok=...)}}), "
+            f"or limit cloud tokens or calls instead of USD."
+        )
+
+
+class LedgerError(BudgetError):
+    """The ledger was used against its contract, for example one lease id for two amounts."""
+
+
+class InputError(HybridFlowError):
+    """A question cannot be worked on: it is empty, too long, or not text."""
+
+
+class RoutingError(HybridFlowError):
+    """A router failed, or answered with something that is not a decision."""
+
+
+class ModelCallError(HybridFlowError):
+    """A model call failed on every tier that was allowed to answer.
+
+    Args:
+        message: What happened.
+        tier: The tier that failed last.
+        partial_text: What had been streamed before the failure; empty if nothing had.
+    """
+
+    def __init__(self, message: str, *, tier: str, partial_text: str = "") -> None:
+        self.tier = tier
+        self.partial_text = partial_text
+        super().__init__(message)
+
+
+class CloudDeclined(HybridFlowError):
+    """A person was asked to approve a cloud call and did not."""
+
+    def __init__(self, subtask_id: str) -> None:
+        self.subtask_id = subtask_id
+        super().__init__(f"The cloud call of subtask {subtask_id!r} was not approved.")
+
+
+class SubtaskError(HybridFlowError):
+    """A subtask failed, and the graph was built with `on_subtask_error="raise"`."""
+
+    def __init__(self, subtask_id: str, reason: str) -> None:
+        self.subtask_id = subtask_id
+        super().__init__(
+            f"Subtask {subtask_id!r} failed: {reason}. To go on with what the other subtasks "
+            f"found, build the graph with on_subtask_error='continue'."
+        )
+
+
+class DeadlineExceeded(HybridFlowError):
+    """The run, or one of its subtasks, ran out of time.
+
+    Args:
+        what: What ran out of time.
+        limit_s: The time it had, in seconds.
+    """
+
+    def __init__(self, what: str, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(
+            f"{what} took longer than {limit_s:g} s. Give it more time "
+            f"(Budget(deadline_s=...), HybridFlowGraph(subtask_timeout_s=...)) or a faster model."
+        )
