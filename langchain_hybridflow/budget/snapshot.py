@@ -1,0 +1,160 @@
+"""The state of a budget at one instant, as routers and people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Generic, TypeVar
+
+from langchain_hybridflow.budget.types import (
+    NOTHING,
+    AccountState,
+    Amounts,
+    Dimension,
+    micros_to_usd,
+)
+
+__all__ = ["BudgetSnapshot", "Gauge"]
+
+AmountT = TypeVar("AmountT", int, Decimal)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge(Generic[AmountT]):
+    """One dimension of a budget: how much is spent, held and allowed.
+
+    Args:
+        spent: What was spent.
+        held: What open reservations hold.
+        limit: The limit, or `None` if there is none.
+        scope: Whose limit it is: `"budget"` or `"run"`.
+
+    Example:
+        >>> gauge = Gauge(spent=3, held=1, limit=8, scope="run")
+        >>> gauge.remaining, gauge.fraction
+        (4, 0.5)
+    """
+
+    spent: AmountT
+    held: AmountT
+    limit: AmountT | None = None
+    scope: str = "budget"
+
+    @property
+    def remaining(self) -> AmountT | None:
+        """What can still be reserved, never negative; `None` without a limit."""
+        if self.limit is None:
+            return None
+        left = self.limit - self.spent - self.held
+        return left if left > 0 else left - left
+
+    @property
+    def fraction(self) -> float:
+        """Share of the limit that is spent or held; 0 without a limit, 1 if the limit is 0."""
+        if self.limit is None:
+            return 0.0
+        return float((self.spent + self.held) / self.limit) if self.limit else 1.0
+
+
+_NO_MONEY: Final = Gauge(Decimal(0), Decimal(0))
+_NO_COUNT: Final = Gauge(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSnapshot:
+    """What a router may know about the budget when it decides.
+
+    Args:
+        usd: Money, in USD.
+        cloud_tokens: Tokens of cloud calls.
+        cloud_calls: Cloud calls.
+        run: What this run alone has spent or holds, whatever the limits are.
+        elapsed_s: Seconds since the run started.
+        deadline_s: Seconds that the run may take, or `None`.
+        shadow_price: Price of one unit of the budget (lambda of the knapsack); 0 while the budget
+            does not bind.
+
+    Each of the three gauges shows the account with the least left: this run, or the budget that
+    all its runs share. `BudgetSnapshot()` is the state of a budget without limits and without
+    spending.
+
+    Example:
+        >>> from langchain_hybridflow.budget import Budget
+        >>> snapshot = Budget(max_cloud_calls=6).start_run().snapshot()
+        >>> snapshot.cloud_calls.remaining, snapshot.exhausted
+        (6, False)
+    """
+
+    usd: Gauge[Decimal] = Gauge(Decimal(0), Decimal(0))
+    cloud_tokens: Gauge[int] = Gauge(0, 0)
+    cloud_calls: Gauge[int] = Gauge(0, 0)
+    run: Amounts = NOTHING
+    elapsed_s: float = 0.0
+    deadline_s: float | None = None
+    shadow_price: float = 0.0
+
+    @property
+    def tokens_used(self) -> int:
+        """Cloud tokens that this run has spent or holds (`tokens` of the serving rule)."""
+        return self.run.cloud_tokens
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a limit is used up, so that no further cloud call can be admitted."""
+        return any(
+            gauge.limit is not None and not gauge.remaining
+            for gauge in (self.usd, self.cloud_tokens, self.cloud_calls)
+        )
+
+    @property
+    def pressure(self) -> float:
+        """Share of the tightest limit that is spent or held; 0 without limits."""
+        return max(self.usd.fraction, self.cloud_tokens.fraction, self.cloud_calls.fraction)
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the deadline, never negative; `None` without one."""
+        if self.deadline_s is None:
+            return None
+        return max(0.0, self.deadline_s - self.elapsed_s)
+
+    @classmethod
+    def of(
+        cls,
+        states: Sequence[AccountState],
+        *,
+        run: Amounts = NOTHING,
+        elapsed_s: float = 0.0,
+        deadline_s: float | None = None,
+    ) -> BudgetSnapshot:
+        """Build a snapshot from the states of all accounts that a call is held in."""
+        return cls(
+            usd=_usd_gauge(states),
+            cloud_tokens=_count_gauge(states, "cloud_tokens"),
+            cloud_calls=_count_gauge(states, "cloud_calls"),
+            run=run,
+            elapsed_s=elapsed_s,
+            deadline_s=deadline_s,
+        )
+
+
+def _tightest(states: Sequence[AccountState], dimension: Dimension) -> AccountState:
+    limited = [state for state in states if state.remaining(dimension) is not None]
+    if not limited:
+        return states[0]
+    return min(limited, key=lambda state: state.remaining(dimension) or 0)
+
+
+def _usd_gauge(states: Sequence[AccountState]) -> Gauge[Decimal]:
+    state = _tightest(states, "usd_micros")
+    micros = state.account.limits.usd_micros
+    limit = None if micros is None else micros_to_usd(micros)
+    return Gauge(state.used.usd, state.held.usd, limit, state.account.scope)
+
+
+def _count_gauge(states: Sequence[AccountState], dimension: Dimension) -> Gauge[int]:
+    state = _tightest(states, dimension)
+    spent, held = getattr(state.used, dimension), getattr(state.held, dimension)
+    limit = getattr(state.account.limits, dimension)
+    return Gauge(spent, held, limit, state.account.scope)

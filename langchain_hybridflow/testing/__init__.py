@@ -1,0 +1,37 @@
+"""Public fakes and conformance suites, for this package's tests and for yours.
+
+`LedgerConformance` needs pytest and `ledger_state_machine` hypothesis; they are imported when they
+are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from langchain_hybridflow.testing.clock import ManualClock
+from langchain_hybridflow.testing.scripted import ScriptedChatModel, ScriptEnded, count_words
+
+if TYPE_CHECKING:
+    from langchain_hybridflow.testing.ledger import LedgerConformance
+    from langchain_hybridflow.testing.ledger_machine import ledger_state_machine
+
+__all__ = [
+    "LedgerConformance",
+    "ManualClock",
+    "ScriptEnded",
+    "ScriptedChatModel",
+    "count_words",
+    "ledger_state_machine",
+]
+
+_NEED_TEST_PACKAGES = {
+    "LedgerConformance": "langchain_hybridflow.testing.ledger",
+    "ledger_state_machine": "langchain_hybridflow.testing.ledger_machine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NEED_TEST_PACKAGES:
+        return getattr(importlib.import_module(_NEED_TEST_PACKAGES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
