@@ -1,0 +1,201 @@
+"""The OpenAI chat-completions format: requests to LangChain messages, answers back to JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    convert_to_messages,
+    convert_to_openai_messages,
+)
+from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.runnables import Runnable
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["ChatRequest", "Head", "completion", "completion_events", "error_body", "sse"]
+
+_FINISH_REASONS = {
+    "content_filter": "content_filter",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+}
+
+
+class StreamOptions(BaseModel):
+    """What a client may say about a stream."""
+
+    model_config = ConfigDict(frozen=True)
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The body of `POST /v1/chat/completions`, as far as any chat model can honour it.
+
+    Fields that are not listed are ignored, as most compatible servers do.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stop: str | list[str] | None = None
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    seed: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    n: int | None = Field(default=None, ge=1, le=1)
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with an event that holds the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def prompt(self) -> list[BaseMessage]:
+        """Return the conversation as LangChain messages.
+
+        Raises:
+            ValueError: A message has no role, or one that OpenAI does not know.
+        """
+        return convert_to_messages(self.messages)
+
+    def options(self) -> dict[str, Any]:
+        """Return the call options that were given, by the names that LangChain models use."""
+        given = {
+            "max_tokens": self.max_completion_tokens or self.max_tokens,
+            "seed": self.seed,
+            "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
+            "temperature": self.temperature,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def bound(self, model: BaseChatModel) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return the model with the request's tools bound to it, in the model's own way.
+
+        Raises:
+            NotImplementedError: There are tools and the model cannot use any.
+        """
+        if not self.tools:
+            return model
+        choice = {} if self.tool_choice is None else {"tool_choice": self.tool_choice}
+        return model.bind_tools(self.tools, **choice)  # type: ignore[arg-type]  # str | dict is fine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What every part of one answer repeats."""
+
+    id: str
+    created: int
+    model: str
+
+    def wrap(self, kind: str, **fields: object) -> dict[str, object]:
+        """Return one object of the answer: a `chat.completion` or a `chat.completion.chunk`."""
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return head | fields
+
+
+def error_body(message: str, *, kind: str, code: str | None = None) -> dict[str, object]:
+    """Return a body that OpenAI's clients turn into their own typed error."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def completion(message: AIMessage, head: Head) -> dict[str, object]:
+    """Return a whole answer; without a `usage` field if the model did not say what it used."""
+    answer: dict[str, object] = {"role": "assistant", "content": str(message.text)}
+    calls = _tool_calls(message)
+    if calls:
+        answer |= {"content": str(message.text) or None, "tool_calls": calls}
+    reason = _finish_reason(message.response_metadata, has_tool_calls=bool(calls))
+    choice = {"index": 0, "message": answer, "logprobs": None, "finish_reason": reason}
+    usage = {} if message.usage_metadata is None else {"usage": _usage(message.usage_metadata)}
+    return head.wrap("chat.completion", choices=[choice], **usage)
+
+
+async def completion_events(
+    chunks: AsyncIterable[BaseMessage], head: Head, *, include_usage: bool
+) -> AsyncIterator[dict[str, object]]:
+    """Yield the events of a streamed answer: role, text and tool calls, finish reason, usage.
+
+    Args:
+        chunks: The model's own stream. A model that cannot stream sends one whole message.
+        head: What every event repeats.
+        include_usage: End with the usage, if the model says what it used.
+    """
+    usage: UsageMetadata | None = None
+    metadata: dict[str, Any] = {}
+    has_tool_calls = False
+    yield _event(head, {"role": "assistant", "content": ""})
+    async for chunk in chunks:
+        metadata |= {name: value for name, value in chunk.response_metadata.items() if value}
+        if isinstance(chunk, AIMessage) and chunk.usage_metadata is not None:
+            usage = add_usage(usage, chunk.usage_metadata)
+        calls = _tool_call_deltas(chunk)
+        has_tool_calls = has_tool_calls or bool(calls)
+        delta = {"content": str(chunk.text)} if chunk.text else {}
+        if delta or calls:
+            yield _event(head, delta | ({"tool_calls": calls} if calls else {}))
+    yield _event(head, {}, _finish_reason(metadata, has_tool_calls=has_tool_calls))
+    if include_usage and usage is not None:
+        yield head.wrap("chat.completion.chunk", choices=[], usage=_usage(usage))
+
+
+def _event(head: Head, delta: Mapping[str, object], reason: str | None = None) -> dict[str, object]:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    return head.wrap("chat.completion.chunk", choices=[choice])
+
+
+def _tool_calls(message: BaseMessage) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = convert_to_openai_messages(message).get("tool_calls", [])
+    return calls
+
+
+def _tool_call_deltas(chunk: BaseMessage) -> list[dict[str, Any]]:
+    if not isinstance(chunk, AIMessageChunk):
+        return [{"index": index} | call for index, call in enumerate(_tool_calls(chunk))]
+    deltas: list[dict[str, Any]] = []
+    for position, call in enumerate(chunk.tool_call_chunks):
+        index = position if call["index"] is None else call["index"]
+        delta: dict[str, Any] = {"index": index, "function": {"arguments": call["args"] or ""}}
+        if call["name"]:  # the first piece of a call names it, the others only add arguments
+            delta |= {"id": call["id"], "type": "function"}
+            delta["function"]["name"] = call["name"]
+        deltas.append(delta)
+    return deltas
+
+
+def _finish_reason(metadata: Mapping[str, Any], *, has_tool_calls: bool) -> str:
+    """Translate whatever a provider calls its finish reason."""
+    for name in ("finish_reason", "stop_reason", "done_reason"):
+        reason = _FINISH_REASONS.get(str(metadata.get(name)))
+        if reason is not None:
+            return reason
+    return "tool_calls" if has_tool_calls else "stop"
+
+
+def _usage(usage: UsageMetadata) -> dict[str, object]:
+    cached = usage.get("input_token_details", {}).get("cache_read", 0)
+    return {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": usage["total_tokens"],
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def sse(event: Mapping[str, object]) -> bytes:
+    """Return one server-sent event."""
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+
+from langchain_hybridflow.sandbox.openai_wire import (
+    ChatRequest,
+    Head,
+    completion,
+    completion_events,
+    sse,
+)
+
+HEAD = Head(id="chatcmpl-1", created=0, model="edge")
+USER = {"role": "user", "content": "Hello"}
+
+
+def request(**fields: Any) -> ChatRequest:
+    return ChatRequest.model_validate({"model": "edge", "messages": [USER], **fields})
+
+
+def finish_reason(message: AIMessage) -> str:
+    choices: Any = completion(message, HEAD)["choices"]
+    return str(choices[0]["finish_reason"])
+
+
+async def events(*chunks: BaseMessage, include_usage: bool = True) -> list[dict[str, Any]]:
+    async def stream() -> AsyncIterator[BaseMessage]:
+        for chunk in chunks:
+            yield chunk
+
+    return [event async for event in completion_events(stream(), HEAD, include_usage=include_usage)]
+
+
+def test_max_completion_tokens_wins_over_its_old_name() -> None:
+    assert request(max_tokens=5, max_completion_tokens=3).options() == {"max_tokens": 3}
+
+
+def test_options_hold_nothing_that_was_not_given() -> None:
+    assert request().options() == {}
+
+
+def test_one_stop_string_becomes_a_list() -> None:
+    assert request(stop="END").options() == {"stop": ["END"]}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, "stop"),
+        ({"finish_reason": "length"}, "length"),
+        ({"stop_reason": "max_tokens"}, "length"),
+        ({"done_reason": "length"}, "length"),
+        ({"stop_reason": "tool_use"}, "tool_calls"),
+        ({"stop_reason": "end_turn"}, "stop"),
+    ],
+)
+def test_finish_reason_is_translated_from_what_providers_call_it(
+    metadata: dict[str, str], expected: str
+) -> None:
+    assert finish_reason(AIMessage("x", response_metadata=metadata)) == expected
+
+
+def test_usage_is_absent_when_unknown() -> None:
+    assert "usage" not in completion(AIMessage("x"), HEAD)
+
+
+def test_cached_tokens_are_part_of_the_usage() -> None:
+    usage = UsageMetadata(
+        input_tokens=9, output_tokens=1, total_tokens=10, input_token_details={"cache_read": 8}
+    )
+    answer: Any = completion(AIMessage("x", usage_metadata=usage), HEAD)
+    assert answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 8}
+
+
+async def test_usage_of_a_stream_is_the_sum_over_its_chunks() -> None:
+    usage = UsageMetadata(input_tokens=2, output_tokens=1, total_tokens=3)
+    chunk = AIMessageChunk("x", usage_metadata=usage)
+    last = (await events(chunk, chunk))[-1]
+    assert (last["choices"], last["usage"]["total_tokens"]) == ([], 6)
+
+
+async def test_stream_begins_with_the_role_and_ends_with_the_reason() -> None:
+    first, text, last = await events(AIMessageChunk("x"))
+    assert first["choices"][0]["delta"]["role"] == "assistant"
+    assert text["choices"][0]["delta"] == {"content": "x"}
+    assert (last["choices"][0]["delta"], last["choices"][0]["finish_reason"]) == ({}, "stop")
+
+
+async def test_pieces_of_a_tool_call_are_named_once() -> None:
+    pieces = [
+        {"name": "add", "args": '{"a"', "id": "call_1", "index": 0},
+        {"name": None, "args": ": 1}", "id": None, "index": 0},
+    ]
+    chunks = [AIMessageChunk("", tool_call_chunks=[piece]) for piece in pieces]
+    _, first, second, last = await events(*chunks)
+    assert first["choices"][0]["delta"]["tool_calls"] == [
+        {
+            "index": 0,
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": "add", "arguments": '{"a"'},
+        }
+    ]
+    assert second["choices"][0]["delta"]["tool_calls"] == [
+        {"index": 0, "function": {"arguments": ": 1}"}}
+    ]
+    assert last["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_event_is_one_line_whatever_the_text() -> None:
+    assert sse({"text": "a\n\ndata: b ü"}) == 'data: {"text": "a\\n\\ndata: b ü"}\n\n'.encode()
