@@ -25,10 +25,7 @@ attributes of the error, for programs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from langchain_hybridflow.plan import PlanIssue
+from typing import Protocol
 
 __all__ = [
     "BudgetError",
@@ -77,6 +74,25 @@ class ModelSpecError(ConfigurationError):
     """A model named on the command line cannot be found or built."""
 
 
+class Issue(Protocol):
+    """One fault of a plan; see `langchain_hybridflow.plan.PlanIssue`."""
+
+    @property
+    def code(self) -> str:
+        """What kind of fault."""
+        ...
+
+    @property
+    def subtask_id(self) -> str | None:
+        """The subtask at fault, or `None` if it is the plan as a whole."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """The fault in words."""
+        ...
+
+
 class PlanError(HybridFlowError):
     """A plan is not a valid DAG of subtasks.
 
@@ -85,7 +101,7 @@ class PlanError(HybridFlowError):
         issues: Every fault that was found, not just the first one.
     """
 
-    def __init__(self, message: str, issues: Sequence[PlanIssue] = ()) -> None:
+    def __init__(self, message: str, issues: Sequence[Issue] = ()) -> None:
         self.issues = tuple(issues)
         lines = "".join(f"\n  - {issue}" for issue in self.issues)
         super().__init__(f"{message}{lines}")
@@ -135,8 +151,8 @@ class UnknownPriceError(BudgetError):
         self.model = model
         super().__init__(
             f"A USD limit is set and the price of model {model!r} is unknown. Give it with "
-            f"Budget(prices={{{model!r}: Price(input_usd_per_mtok=..., output_usd_per_mtok=...)}}), "
-            f"or limit cloud tokens or calls instead of USD."
+            f"Budget(prices={{{model!r}: Price(input_usd_per_mtok=..., "
+            f"output_usd_per_mtok=...)}}), or limit cloud tokens or calls instead of USD."
         )
 
 

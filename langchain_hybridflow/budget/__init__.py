@@ -6,7 +6,8 @@
 from langchain_hybridflow.budget.budget import Budget, OnExhausted
 from langchain_hybridflow.budget.ledger import AsyncFromSync, Ledger, SyncLedger
 from langchain_hybridflow.budget.memory import MemoryLedger
-from langchain_hybridflow.budget.pricing import Price, PriceTable
+from langchain_hybridflow.budget.price_table import PriceTable
+from langchain_hybridflow.budget.pricing import Price
 from langchain_hybridflow.budget.run import RunBudget
 from langchain_hybridflow.budget.snapshot import BudgetSnapshot, Gauge
 from langchain_hybridflow.budget.types import (

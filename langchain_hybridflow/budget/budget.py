@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.memory import MemoryLedger
-from langchain_hybridflow.budget.pricing import Price, PriceTable
+from langchain_hybridflow.budget.price_table import PriceTable
+from langchain_hybridflow.budget.pricing import Price
 from langchain_hybridflow.budget.run import RunBudget
 from langchain_hybridflow.budget.snapshot import BudgetSnapshot
 from langchain_hybridflow.budget.types import (

@@ -1,4 +1,4 @@
-"""What a call costs: list prices of cloud models, and exact arithmetic on them.
+"""What a call costs: exact arithmetic on the list price of a model.
 
 USD per million tokens is the same number as micro-USD per token, so costs are integer arithmetic
 on micro-USD, rounded up once per call. Ledger and reports therefore agree to the digit.
@@ -6,8 +6,6 @@ on micro-USD, rounded up once per call. Ledger and reports therefore agree to th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import ClassVar, NamedTuple
@@ -16,10 +14,7 @@ from langchain_hybridflow.budget.types import Number, micros_to_usd, to_decimal
 from langchain_hybridflow.budget.usage import Usage
 from langchain_hybridflow.errors import ConfigurationError
 
-__all__ = ["Price", "PriceTable"]
-
-_DATE_SUFFIX = re.compile(r"-(?:20\d\d-\d\d-\d\d|20\d{6}|latest)$")
-_PROVIDER_PREFIX = re.compile(r"^[a-z][a-z_-]*:")
+__all__ = ["Price"]
 
 
 class _Scaled(NamedTuple):
@@ -135,62 +130,3 @@ def _to_integers(fresh: Decimal, answer: Decimal, cached: Decimal, written: Deci
 
 
 Price.FREE = Price(0, 0)
-
-
-class PriceTable:
-    """Look up what a model costs; unknown is `None`, never 0.
-
-    A name is looked up as it is, then without its provider prefix (`openai/gpt-4.1`,
-    `openai:gpt-4.1`), then without its date (`gpt-4.1-2025-04-14`), in the overrides first and
-    then in the built-in list (`langchain_hybridflow.budget.price_list`).
-
-    Args:
-        overrides: Prices by model name that go before the built-in list.
-
-    Raises:
-        ConfigurationError: If an override is not a `Price`.
-
-    Example:
-        >>> table = PriceTable({"my-model": Price(1, 4)})
-        >>> table.get("openai/my-model-2026-01-31").output_usd_per_mtok
-        Decimal('4')
-        >>> table.get("nobody-knows-this-one") is None
-        True
-    """
-
-    def __init__(self, overrides: Mapping[str, Price] | None = None) -> None:
-        self._overrides: dict[str, Price] = {}
-        for name, price in (overrides or {}).items():
-            if not isinstance(price, Price):
-                raise ConfigurationError(
-                    f"The price of {name!r} must be a Price, not {price!r}. Write "
-                    f"Price(input_usd_per_mtok=..., output_usd_per_mtok=...)."
-                )
-            self._overrides[_normal(name)] = price
-
-    def get(self, model_name: str) -> Price | None:
-        """Price of a model, or `None` if nobody has said what it costs."""
-        # The list is loaded on the first look-up that needs it, not when this module is imported.
-        from langchain_hybridflow.budget.price_list import PRICES
-
-        candidates = tuple(_candidates(model_name))
-        for name in candidates:
-            if name in self._overrides:
-                return self._overrides[name]
-        for name in candidates:
-            if name in PRICES:
-                return PRICES[name].price
-        return None
-
-
-def _normal(model_name: str) -> str:
-    return model_name.strip().lower()
-
-
-def _candidates(model_name: str) -> Iterator[str]:
-    name = _normal(model_name)
-    bare = _PROVIDER_PREFIX.sub("", name.rpartition("/")[2])
-    yield name
-    yield bare
-    yield _DATE_SUFFIX.sub("", name)
-    yield _DATE_SUFFIX.sub("", bare)
