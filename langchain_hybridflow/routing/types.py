@@ -1,0 +1,120 @@
+"""What a router is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from langchain_hybridflow.budget import BudgetSnapshot
+from langchain_hybridflow.plan import Role
+
+__all__ = ["RouteDecision", "RouteRequest", "Router", "Tier", "uniform_draw"]
+
+Tier = Literal["edge", "cloud"]
+"""Where a call goes: the cheap model close by, or the expensive one far away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRequest:
+    """All that is known about a call before it is made.
+
+    Nothing in here depends on an answer of the call that is being routed, so a router that reads
+    only its request cannot leak the outcome into the decision.
+
+    Attributes:
+        text: What is asked: the task of a subtask, or the last human message of a plain call.
+        prompt_tokens: Estimated length of the whole prompt, in tokens.
+        subtask_id: The id within the plan; `None` outside a plan.
+        role: The subtask's role; `None` outside a plan.
+        difficulty: The planner's estimate, 1 (trivial) to 9 (hardest); `None` if nobody gave one.
+        expected_output_tokens: The planner's estimate of the answer's length, in tokens.
+        depth: Length of the longest chain of dependencies above the subtask; roots have 0.
+        fan_in: Number of subtasks it depends on.
+        fan_out: Number of subtasks that depend on it; `None` while the plan is still streaming.
+        on_critical_path: Whether the subtask lies on the plan's critical path as planned; `None`
+            while the plan is still streaming.
+        parent_tiers: The tiers that answered the subtasks it depends on.
+        expected_cost_usd: What the call would cost on each tier, in USD; `None` is unknown.
+        budget: The live state of the budget.
+    """
+
+    text: str
+    prompt_tokens: int = 0
+    subtask_id: str | None = None
+    role: Role | None = None
+    difficulty: int | None = None
+    expected_output_tokens: int | None = None
+    depth: int = 0
+    fan_in: int = 0
+    fan_out: int | None = None
+    on_critical_path: bool | None = None
+    parent_tiers: tuple[Tier, ...] = ()
+    expected_cost_usd: dict[Tier, Decimal | None] = field(default_factory=dict)
+    budget: BudgetSnapshot = field(default_factory=BudgetSnapshot)
+
+
+class RouteDecision(BaseModel):
+    """A router's answer: which tier, and why.
+
+    Attributes:
+        tier: The tier that is to answer; r_i of HybridFlow (arXiv 2512.22137), 1 = cloud.
+        reason: The decision in words, for people.
+        router: Name of the policy that decided.
+        score: What the router compared, on the router's own scale; `None` if it compares nothing.
+        threshold: What the score was compared with.
+        price: The shadow price (lambda) at which it was decided; `None` if the policy has none.
+        expected_cost_usd: What the call is expected to cost on the chosen tier, in USD; `None` is
+            unknown.
+        seed: The seed behind a random decision; `None` if nothing was drawn.
+
+    Example:
+        >>> RouteDecision(tier="edge", reason="difficulty 2 < 5", router="difficulty").tier
+        'edge'
+    """
+
+    # NaN and infinity are not JSON, and a decision goes into checkpoints and metadata.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    tier: Tier
+    reason: str
+    router: str
+    score: float | None = None
+    threshold: float | None = None
+    price: float | None = Field(default=None, ge=0)
+    expected_cost_usd: Decimal | None = None
+    seed: int | None = None
+
+
+@runtime_checkable
+class Router(Protocol):
+    """Chooses a tier for one call.
+
+    Implementations must be safe to call from several threads at once and should answer within a
+    millisecond. Raising is allowed: the caller then takes the fallback tier and notes the error
+    in the decision's reason.
+    """
+
+    def route(self, request: RouteRequest) -> RouteDecision:
+        """Decide where the call goes."""
+        ...
+
+
+def uniform_draw(seed: int, request: RouteRequest) -> float:
+    """Draw a number in [0, 1) that depends only on the seed and on what is asked.
+
+    The draw belongs to the question, not to the moment: it does not change with the order in
+    which parallel subtasks happen to be routed, nor when a call is tried again.
+
+    Example:
+        >>> request = RouteRequest(text="How many apples?")
+        >>> uniform_draw(7, request) == uniform_draw(7, request)
+        True
+    """
+    key = f"{seed}\x00{request.subtask_id or ''}\x00{request.text}"
+    # "surrogatepass": half a surrogate pair, as models do write, is still a question.
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
