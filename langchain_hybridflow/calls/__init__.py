@@ -1,0 +1,36 @@
+"""One model call: decide, reserve, call, settle, fall back. The core that everything shares."""
+
+from __future__ import annotations
+
+from langchain_hybridflow.calls.core import (
+    AttemptFailed,
+    OnError,
+    RoutingCore,
+    final_error,
+    other_tier,
+)
+from langchain_hybridflow.calls.drive import AsyncStreamedScript, StreamedScript, adrive, drive
+from langchain_hybridflow.calls.failures import describe_error
+from langchain_hybridflow.calls.inner import TierModel, model_name
+from langchain_hybridflow.calls.steps import Call
+from langchain_hybridflow.calls.types import Answer, Attempt, Purchase, total_cost
+
+__all__ = [
+    "Answer",
+    "AsyncStreamedScript",
+    "Attempt",
+    "AttemptFailed",
+    "Call",
+    "OnError",
+    "Purchase",
+    "RoutingCore",
+    "StreamedScript",
+    "TierModel",
+    "adrive",
+    "describe_error",
+    "drive",
+    "final_error",
+    "model_name",
+    "other_tier",
+    "total_cost",
+]
