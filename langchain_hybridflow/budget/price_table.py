@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from langchain_hybridflow.budget.price_list import PRICES
 from langchain_hybridflow.budget.pricing import Price
@@ -45,17 +46,24 @@ class PriceTable:
                     f"Price(input_usd_per_mtok=..., output_usd_per_mtok=...)."
                 )
             self._overrides[_normal(name)] = price
+        self._found: dict[str, Price | None] = {}  # the same few names are asked for on each call
+
+    @property
+    def overrides(self) -> Mapping[str, Price]:
+        """The prices that go before the built-in list, by model name."""
+        return MappingProxyType(self._overrides)
 
     def get(self, model_name: str) -> Price | None:
         """Price of a model, or `None` if nobody has said what it costs."""
-        candidates = tuple(_candidates(model_name))
+        if model_name not in self._found:
+            self._found[model_name] = self._look_up(tuple(_candidates(model_name)))
+        return self._found[model_name]
+
+    def _look_up(self, candidates: tuple[str, ...]) -> Price | None:
         for name in candidates:
             if name in self._overrides:
                 return self._overrides[name]
-        for name in candidates:
-            if name in PRICES:
-                return PRICES[name].price
-        return None
+        return next((PRICES[name].price for name in candidates if name in PRICES), None)
 
 
 def _normal(model_name: str) -> str:

@@ -140,6 +140,8 @@ class BudgetSnapshot:
 
 
 def _tightest(states: Sequence[AccountState], dimension: Dimension) -> AccountState:
+    if len(states) == 1:
+        return states[0]
     limited = [state for state in states if state.remaining(dimension) is not None]
     if not limited:
         return states[0]

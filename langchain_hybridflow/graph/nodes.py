@@ -1,0 +1,35 @@
+"""LangGraph nodes with a sync and an async face over one script."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+
+__all__ = ["Node"]
+
+
+class Node(RunnableLambda[Any, Any]):
+    """A node function with two faces and no run of its own.
+
+    LangGraph already opens a run for each node; a plain `RunnableLambda` would open a second one
+    inside it. Being one, it still lets LangGraph find the subgraphs its functions close over.
+    """
+
+    def __init__(
+        self,
+        func: Callable[[Any, RunnableConfig], Any],
+        afunc: Callable[[Any, RunnableConfig], Awaitable[Any]],
+    ) -> None:
+        super().__init__(func, afunc)
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Call the sync face."""
+        face: Any = self.func
+        return face(input, config or {})
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Call the async face."""
+        face: Any = self.afunc
+        return await face(input, config or {})
