@@ -1,0 +1,231 @@
+"""One question, asked from the command line: the graph that answers it, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import typer
+from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from langchain_hybridflow.budget import Budget, Price, Usage
+from langchain_hybridflow.chat_models import RoutedChatModel
+from langchain_hybridflow.cli.display import dollars, hide_keys, one_line, screen
+from langchain_hybridflow.cli.models import ModelSpec
+from langchain_hybridflow.cli.planview import PlanView, last_line
+from langchain_hybridflow.errors import ConfigurationError, UnknownPriceError
+from langchain_hybridflow.graph import HybridFlowGraph
+from langchain_hybridflow.planner import ChatPlanner
+from langchain_hybridflow.routing import (
+    AlwaysCloud,
+    AlwaysEdge,
+    DifficultyRouter,
+    RandomRouter,
+    Router,
+    ThresholdRouter,
+)
+from langchain_hybridflow.sandbox import SANDBOX_PRICES
+
+__all__ = ["Session"]
+
+_CONFIG: RunnableConfig = {"configurable": {"thread_id": "ask"}}
+
+
+@dataclass(slots=True)
+class Session:
+    """Answers one question and tells what happens.
+
+    Attributes:
+        flow: The flow of the user's models.
+        budget: What may be spent.
+        approve_cloud: Whether a person is asked before each cloud call.
+        view: The plan, with who did what.
+        out: The graph's output, when it has run.
+        seconds: How long that took.
+    """
+
+    flow: HybridFlowGraph
+    budget: Budget
+    approve_cloud: bool = False
+    view: PlanView = field(default_factory=lambda: PlanView("Plan"))
+    out: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        edge: ModelSpec,
+        cloud: ModelSpec,
+        planner: str,
+        router: str,
+        limits: Mapping[str, Any],
+        prices: Mapping[str, Price],
+        edge_slots: int,
+        cloud_slots: int,
+        timeout_s: float,
+        time_scale: float,
+        seed: int,
+        approve_cloud: bool,
+    ) -> Session:
+        """Make a session from what the command line says.
+
+        Raises:
+            ConfigurationError: A limit, a model or a price cannot work.
+        """
+        budget = Budget(prices={**SANDBOX_PRICES, **prices}, **limits)
+        made: dict[str, Any] = {"timeout_s": timeout_s, "time_scale": time_scale, "seed": seed}
+        on_edge, in_cloud = edge.build("edge", **made), cloud.build("cloud", **made)
+        try:
+            model = RoutedChatModel(
+                edge=on_edge, cloud=in_cloud, budget=budget, router=_router(router, seed)
+            )
+            chosen = _planner(planner, {edge: on_edge, cloud: in_cloud}, budget, made)
+        except UnknownPriceError as error:
+            raise ConfigurationError(
+                f"--limit-usd is set and the price of model {error.model!r} is unknown. Give it "
+                f"with --price {error.model}=IN,OUT (USD per million tokens), or limit "
+                f"--max-cloud-tokens or --max-cloud-calls instead."
+            ) from error
+        flow = HybridFlowGraph(
+            model,
+            planner=chosen,
+            approve_cloud=approve_cloud,
+            subtask_timeout_s=timeout_s,
+            edge_slots=edge_slots,
+            cloud_slots=cloud_slots,
+        )
+        return cls(flow, budget, approve_cloud)
+
+    def run(self, question: str, *, narrate: bool) -> None:
+        """Answer the question; with `narrate` each event is told on standard error.
+
+        Raises:
+            HybridFlowError: The question cannot be worked on.
+            KeyboardInterrupt: The user had enough.
+        """
+        asyncio.run(self._run(question, narrate=narrate))
+        self.view.measure(self.out["report"])
+
+    def findings(self) -> dict[str, Any]:
+        """Return what came of it, in plain JSON types."""
+        report, results = self.out["report"], self.out["results"]
+        models = self.flow.model.core.models
+        return {
+            "answer": self.out["answer"],
+            "complete": report["complete"],
+            "missing": report["missing"],
+            "degraded": report["degraded"],
+            "seconds": self.seconds,
+            "cost_usd": report["totals"]["cost_usd"],
+            "models": {tier: model.name for tier, model in models.items()},
+            "budget": self.budget.snapshot(),
+            "totals": report["totals"],
+            "planning": report["planning"],
+            "plan": self.out["plan"],
+            "subtasks": [
+                row | {"answer": results[row["id"]]["answer"]} for row in report["subtasks"]
+            ],
+        }
+
+    async def _run(self, question: str, *, narrate: bool) -> None:
+        graph = self.flow.compile(InMemorySaver() if self.approve_cloud else None)
+        started = time.monotonic()
+        given: Any = {"messages": [("user", question)]}
+        while given is not None:
+            events: Any = graph.astream(
+                given, _CONFIG, stream_mode=["custom", "values"], subgraphs=True
+            )
+            async for space, mode, event in events:
+                if mode == "custom":
+                    self.view.follow(event)
+                    if narrate:
+                        _tell(event, time.monotonic() - started)
+                elif not space:  # the state of the run, not that of a subtask
+                    self.out = event
+            given = None
+            if self.approve_cloud:
+                state = await graph.aget_state(_CONFIG)
+                given = _approvals(state.interrupts) if state.interrupts else None
+        self.seconds = time.monotonic() - started
+
+
+def _router(name: str, seed: int) -> Router:
+    routers: dict[str, Router] = {
+        "difficulty": DifficultyRouter(),
+        "threshold": ThresholdRouter(seed=seed),
+        "always-edge": AlwaysEdge(),
+        "always-cloud": AlwaysCloud(),
+        "random": RandomRouter(seed=seed),
+    }
+    return routers[name]
+
+
+def _planner(
+    name: str, known: Mapping[ModelSpec, BaseChatModel], budget: Budget, made: dict[str, Any]
+) -> Any:
+    """The planner of this name; a model that is not one of the two is paid as what it is."""
+    if name in ("auto", "always"):
+        return name
+    spec = ModelSpec.parse(name)
+    if spec in known and spec.provider != "sandbox":
+        return known[spec]
+    planner = ChatPlanner(
+        model=spec.build("edge", **made), tier="edge" if spec.is_local else "cloud"
+    )
+    if planner.tier == "cloud":
+        budget.quote("cloud", spec.name, Usage(0, 0))  # better said now than in the middle of a run
+    return planner
+
+
+def _approvals(interrupts: Any) -> Command[Any]:
+    """Ask about each cloud call; the graph stands still meanwhile."""
+    verdicts = {}
+    for one in interrupts:
+        asked = hide_keys(one.value)
+        verdicts[one.id] = {
+            "approve": typer.confirm(
+                f"Subtask {asked['subtask_id']} wants {one_line(asked['model'])} in the cloud "
+                f"({one_line(asked['reason'])}): {one_line(asked['task'], most=200)}\nAllow it?",
+                err=True,
+            )
+        }
+    return Command(resume=verdicts)
+
+
+def _tell(event: Mapping[str, Any], elapsed_s: float) -> None:
+    """Tell one event in one line."""
+    from rich.text import Text
+
+    console = screen(stderr=True)
+    line = Text(f"{elapsed_s:6.1f} s  ", style="dim")
+    line.append(one_line(hide_keys(_words(event))), style="not dim")
+    if console.is_terminal:
+        console.print(line, no_wrap=True, overflow="ellipsis")
+    else:
+        console.print(line, soft_wrap=True)
+
+
+def _words(event: Mapping[str, Any]) -> str:
+    kind = event["event"]
+    if kind == "settled":
+        return f"{event['subtask']['id']} planned: {event['subtask']['task']}"
+    if kind == "planned":
+        count = len(event["plan"]["subtasks"])
+        why = f", {event['source']}: {event['reason']}" if event["reason"] else ""
+        return f"plan of {count} subtask{'s' * (count > 1)}{why}"
+    subtask_id = event["subtask_id"]
+    if kind == "finished":
+        if event["status"] != "ok":
+            return f"{subtask_id} {event['status']}: {event['error']}"
+        cost = dollars(event["cost_usd"])
+        return f"{subtask_id} done by {event['tier']} ({cost}): {last_line(event['answer'])}"
+    if kind == "started":
+        return f"{subtask_id} asks {event['tier']}"
+    return f"{subtask_id} {kind} to {event['tier']}: {event['reason']}"

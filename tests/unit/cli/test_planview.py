@@ -1,0 +1,102 @@
+"""A plan on the screen, from the events of a run."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from langchain_hybridflow.cli.planview import PlanView
+
+
+def drawn(view: PlanView, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
+    console.print(view)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def subtask(
+    subtask_id: str, *needs: str, task: str = "What?", role: str = "analyze"
+) -> dict[str, Any]:
+    return {
+        "id": subtask_id,
+        "task": task,
+        "role": role,
+        "depends_on": list(needs),
+        "difficulty": 4,
+        "expected_output_tokens": 9,
+    }
+
+
+def view_of(*subtasks: dict[str, Any]) -> PlanView:
+    return PlanView.of_plan({"subtasks": list(subtasks)}, title="Plan")
+
+
+def finished(subtask_id: str, **facts: Any) -> dict[str, Any]:
+    common = {"status": "ok", "tier": "cloud", "cost_usd": "0.00123", "answer": "x", "error": None}
+    return {"event": "finished", "subtask_id": subtask_id} | common | facts
+
+
+def test_subtask_hangs_below_the_only_one_it_needs() -> None:
+    lines = drawn(view_of(subtask("1"), subtask("2", "1"))).splitlines()
+    assert lines[1].startswith("└── 1 analyze")
+    assert lines[3].startswith("    └── 2 analyze")
+
+
+def test_subtask_with_several_needs_stands_at_the_left_and_names_them() -> None:
+    text = drawn(view_of(subtask("1"), subtask("2"), subtask("3", "1", "2", role="generate")))
+    assert "└── 3 generate (needs 1, 2) What?" in text
+
+
+def test_state_follows_the_events() -> None:
+    view = view_of(subtask("1"))
+    assert "difficulty 4" in drawn(view)
+    view.follow({"event": "routed", "subtask_id": "1", "tier": "edge", "reason": "4 < 5"})
+    assert "edge · 4 < 5 · waits for its turn" in drawn(view)
+    view.follow({"event": "started", "subtask_id": "1", "tier": "edge"})
+    assert "edge · 4 < 5 · working ..." in drawn(view)
+    view.follow({"event": "redirected", "subtask_id": "1", "tier": "cloud", "reason": "edge fell"})
+    view.follow(finished("1", answer="6 * 7 = 42.\nAnswer: 42"))
+    view.measure({"subtasks": [{"id": "1", "start_s": 1.0, "end_s": 2.5}]})
+    assert "cloud · edge fell · 1.5 s · $0.0012 → 42" in drawn(view)
+
+
+def test_seconds_are_at_real_scale() -> None:
+    view = view_of(subtask("1"))
+    view.time_scale = 0.1
+    view.follow(finished("1"))
+    view.measure({"subtasks": [{"id": "1", "start_s": 0.0, "end_s": 0.25}]})
+    assert "2.5 s" in drawn(view)
+
+
+def test_subtask_settled_early_is_taken_up_by_the_whole_plan() -> None:
+    view = PlanView("Plan")
+    view.follow({"event": "settled", "subtask": subtask("1")})
+    view.follow({"event": "routed", "subtask_id": "1", "tier": "edge", "reason": "easy"})
+    view.follow({"event": "planned", "plan": {"subtasks": [subtask("1"), subtask("2", "1")]}})
+    text = drawn(view)
+    assert "edge · easy" in text
+    assert "2 analyze" in text
+
+
+def test_failure_is_said_with_its_reason() -> None:
+    view = view_of(subtask("1"))
+    view.follow(finished("1", status="failed", tier=None, answer=None, error="edge: it broke"))
+    assert "failed: edge: it broke" in drawn(view)
+
+
+def test_unknown_cost_is_not_shown_as_nothing() -> None:
+    view = view_of(subtask("1"))
+    view.follow(finished("1", cost_usd=None))
+    assert "unknown" in drawn(view)
+
+
+def test_model_text_cannot_reach_the_terminal_raw() -> None:
+    view = view_of(subtask("1", task="[red]bold[/red] \x1b[2J " + "long " * 50))
+    view.follow(finished("1", answer="\x1b]0;owned\x07"))
+    text = drawn(view)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[red]bold[/red]" in text
+    assert max(map(len, text.splitlines())) <= 80
