@@ -210,7 +210,6 @@ class RoutingCore:
         while True:
             try:
                 result: ChatResult = yield call
-                return result
             except Exception as error:
                 wait_s = retry_wait_s(error, tries=tries)
                 time_left_s = run.remaining_s()
@@ -218,6 +217,8 @@ class RoutingCore:
                     raise
                 if time_left_s is not None and wait_s >= time_left_s:
                     raise
+            else:
+                return result
             yield Pause(wait_s)
             tries += 1
             call.streamed.clear()

@@ -222,7 +222,7 @@ phrases = st.lists(words | words.map('"{}"'.format) | st.sampled_from(["<", "&",
 
 
 @given(phrases, st.booleans())
-def test_parser_reads_the_task_when_quotes_are_not_escaped(phrase: list[str], last: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+def test_parser_reads_the_task_when_quotes_are_not_escaped(phrase: list[str], last: bool) -> None:
     task = " ".join(["What about", *phrase]) + "?"
     fields = [f'Task="{task}"', 'Difficulty="4"', 'Rely=""']
     element = f'<Step ID="1" {" ".join(reversed(fields) if last else fields)}/>'
