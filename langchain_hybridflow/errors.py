@@ -12,6 +12,8 @@ HybridFlowError
 │   └── LedgerError          the ledger was used against its contract
 ├── InputError               a question that cannot be worked on: empty, too long, not text
 ├── RoutingError             a router failed, or answered with something that is not a decision
+├── CapabilityError          neither tier can answer such a call: it has no tools, no images, ...
+├── PolicyViolation          no tier that can answer is one that the policy allows
 ├── ModelCallError           a model call failed on every tier that was allowed to answer
 ├── CloudDeclined            a person did not approve a cloud call
 ├── SubtaskError             a subtask failed and the graph was told to raise
@@ -24,12 +26,13 @@ attributes of the error, for programs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 __all__ = [
     "BudgetError",
     "BudgetExceeded",
+    "CapabilityError",
     "CloudDeclined",
     "ConfigurationError",
     "DeadlineExceeded",
@@ -40,6 +43,7 @@ __all__ = [
     "ModelCallError",
     "ModelSpecError",
     "PlanError",
+    "PolicyViolation",
     "RoutingError",
     "SubtaskError",
     "UnknownPriceError",
@@ -48,6 +52,19 @@ __all__ = [
 
 class HybridFlowError(Exception):
     """Base of all errors of this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross processes (pools, task queues); their constructors take no message.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[HybridFlowError], args: tuple[Any, ...], facts: dict[str, Any]
+) -> HybridFlowError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigurationError(HybridFlowError):
@@ -166,6 +183,51 @@ class InputError(HybridFlowError):
 
 class RoutingError(HybridFlowError):
     """A router failed, or answered with something that is not a decision."""
+
+
+class CapabilityError(HybridFlowError):
+    """Neither tier has what a call needs.
+
+    Args:
+        lacking: What each tier lacks, in words.
+    """
+
+    def __init__(self, lacking: Mapping[str, Sequence[str]]) -> None:
+        self.lacking = {tier: tuple(what) for tier, what in lacking.items()}
+        parts = "; ".join(f"the {tier} lacks {', '.join(what)}" for tier, what in lacking.items())
+        super().__init__(
+            f"No tier can answer this call: {parts}. Ask for less, use a model that can do it, or "
+            f"give the model a true profile (profile={{...}}) if it can."
+        )
+
+
+class PolicyViolation(HybridFlowError):
+    """A call was not made, because the policy allows no tier that could answer it.
+
+    Args:
+        reason: Why the policy forbids a tier, without the text it speaks of.
+        allowed: The tiers that the policy allows.
+        lacking: What those lack, in words.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        allowed: Sequence[str] = (),
+        lacking: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.reason = reason
+        self.allowed = tuple(allowed)
+        missing = "; ".join(
+            f"the {tier} lacks {', '.join(what)}" for tier, what in (lacking or {}).items() if what
+        )
+        where = f"only on the {' and the '.join(allowed)}" if allowed else "on no tier"
+        super().__init__(
+            f"The policy allows this call {where} ({reason or 'without a reason'})"
+            f"{', and ' + missing if missing else ''}. Take out of the prompt what the policy "
+            f"looks for, give the allowed tier a model that can do it, or change the policy."
+        )
 
 
 class ModelCallError(HybridFlowError):

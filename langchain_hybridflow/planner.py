@@ -11,9 +11,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from langchain_hybridflow.budget import RunBudget
-from langchain_hybridflow.calls import Attempt, AttemptFailed, RoutingCore, TierModel
+from langchain_hybridflow.calls import Attempt, AttemptFailed, RoutingCore, TierModel, request_of
 from langchain_hybridflow.calls.steps import Script
-from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.delimiters import inert
+from langchain_hybridflow.errors import ConfigurationError, PolicyViolation
 from langchain_hybridflow.plan import (
     Plan,
     PlanBuilder,
@@ -24,7 +25,7 @@ from langchain_hybridflow.plan import (
     Role,
     Subtask,
 )
-from langchain_hybridflow.routing import Tier, surface_difficulty
+from langchain_hybridflow.routing import Tier, ask_policy, surface_difficulty
 
 __all__ = ["ChatPlanner", "PlanSource", "PlanWriter", "Planner", "Planning", "single_subtask"]
 
@@ -71,6 +72,10 @@ class Planner(Protocol):
 
     A method `aplan` with the same signature is used on the async side if there is one; without
     it `plan` runs in a thread.
+
+    Nobody can see where it sends the question. Under a policy, one that has no attribute
+    `tier = "edge"` is taken to be in the cloud: a question that must stay local is then planned
+    by the graph's edge model.
     """
 
     def plan(self, question: str) -> Plan:
@@ -181,8 +186,22 @@ class ChatPlanner:
             reason=f"surface difficulty {surface.level} <= {TRIVIAL_LEVEL} ({signs})",
         )
 
-    def place(self, core: RoutingCore) -> tuple[RoutingCore, Tier]:
-        """Find the tier whose slot and account planning uses, and the core that calls it."""
+    def place(
+        self, core: RoutingCore, question: str | None = None, *, kept_local: bool = False
+    ) -> tuple[RoutingCore, Tier]:
+        """Find the tier whose slot and account planning uses, and the core that calls it.
+
+        The planning call carries the question, so it obeys the policy, too: if this planner's
+        tier may not see the question, the other tier's own model plans.
+
+        Args:
+            core: Both tiers, and the policy.
+            question: What is to be planned; `None` asks for the planner's usual place.
+            kept_local: Whether it builds on an answer that was kept local.
+
+        Raises:
+            PolicyViolation: No tier may see the question.
+        """
         if self.model is None:
             tier = self.tier or "edge"
             target = core.models[tier]
@@ -190,6 +209,20 @@ class ChatPlanner:
             served: Tier = "edge" if self.model is core.models["edge"].origin else "cloud"
             tier = self.tier or served
             target = TierModel.of(tier, self.model)
+        if question is not None:
+            request = request_of(
+                self.messages(question, core),
+                core.options,
+                read_options=core.policy is not None,
+                text=question,
+                kept_local=kept_local,
+            )
+            verdict = ask_policy(core.policy, request)
+            if not verdict:
+                raise PolicyViolation(verdict.reason)
+            if tier not in verdict:
+                (tier,) = verdict
+                target = core.models[tier]
         models = {**core.models, tier: target}
         return replace(core, models=models, max_output_tokens=self.max_output_tokens), tier
 
@@ -200,7 +233,7 @@ class ChatPlanner:
             cloud=core.models["cloud"].name,
             max_subtasks=self.max_subtasks,
         )
-        return [SystemMessage(system), HumanMessage(f"<question>\n{question}\n</question>")]
+        return [SystemMessage(system), HumanMessage(f"<question>\n{inert(question)}\n</question>")]
 
     def script(
         self,

@@ -9,7 +9,15 @@ from langchain_hybridflow.calls.core import (
     final_error,
     other_tier,
 )
-from langchain_hybridflow.calls.drive import AsyncStreamedScript, StreamedScript, adrive, drive
+from langchain_hybridflow.calls.deciding import narrowed, request_of, was_kept_local
+from langchain_hybridflow.calls.drive import (
+    AsyncStreamedScript,
+    StreamedScript,
+    adrive,
+    drive,
+    in_time,
+    merged,
+)
 from langchain_hybridflow.calls.failures import describe_error
 from langchain_hybridflow.calls.inner import TierModel, model_name
 from langchain_hybridflow.calls.steps import Call
@@ -30,7 +38,12 @@ __all__ = [
     "describe_error",
     "drive",
     "final_error",
+    "in_time",
+    "merged",
     "model_name",
+    "narrowed",
     "other_tier",
+    "request_of",
     "total_cost",
+    "was_kept_local",
 ]

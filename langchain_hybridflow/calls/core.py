@@ -6,12 +6,11 @@ its methods are scripts, see `steps`.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -25,8 +24,10 @@ from langchain_hybridflow.budget import (
     estimate_text_tokens,
     usage_of,
 )
+from langchain_hybridflow.calls.deciding import check_decision, narrowed, permit
 from langchain_hybridflow.calls.failures import describe_error, may_have_cost
 from langchain_hybridflow.calls.inner import TierModel
+from langchain_hybridflow.calls.options import prompted_schemas
 from langchain_hybridflow.calls.retries import retry_wait_s
 from langchain_hybridflow.calls.steps import (
     Call,
@@ -45,10 +46,11 @@ from langchain_hybridflow.errors import (
     DeadlineExceeded,
     LedgerError,
     ModelCallError,
+    PolicyViolation,
     RoutingError,
     UnknownPriceError,
 )
-from langchain_hybridflow.routing import RouteDecision, Router, RouteRequest, Tier
+from langchain_hybridflow.routing import Policy, RouteDecision, Router, RouteRequest, Tier
 
 __all__ = ["AttemptFailed", "OnError", "RoutingCore", "final_error", "other_tier"]
 
@@ -84,29 +86,38 @@ class RoutingCore:
         models: The model of each tier.
         router: Decides the tier of a call.
         budget: What may be spent.
+        policy: Which tiers may see a call at all; `None` is both.
         on_edge_error: Whether the cloud may answer when the edge fails.
         on_cloud_error: Whether the edge may answer when the cloud fails.
         on_router_error: The tier to take when the router itself fails, or "raise".
         max_output_tokens: The longest answer to reserve for, in tokens, where neither the model
             nor the call says so.
         max_retries: How often a tier is asked again after a rate limit or a server error.
+        options: Call options of every call that does not give its own.
     """
 
     models: Mapping[Tier, TierModel]
     router: Router
     budget: Budget
+    policy: Policy | None = None
     on_edge_error: OnError = "fallback"
     on_cloud_error: OnError = "fallback"
     on_router_error: Tier | Literal["raise"] = "edge"
     max_output_tokens: int = 1024
     max_retries: int = 2
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def decide(self, request: RouteRequest, *, run: RunBudget) -> Script[RouteDecision]:
-        """Ask the router, with the live state of the budget and the expected costs filled in.
+        """Ask the filters and, if both tiers may answer, the router.
+
+        The router's request has the live state of the budget and the expected costs filled in.
 
         Raises:
+            CapabilityError: Neither tier has what the call needs.
+            PolicyViolation: The policy allows no tier that has.
             RoutingError: The router failed and `on_router_error` is "raise".
         """
+        permitted = permit(request, models=self.models, policy=self.policy)
         snapshot = yield Snapshot(run)
         expected = Usage(
             input_tokens=request.prompt_tokens,
@@ -116,13 +127,23 @@ class RoutingCore:
             tier: self.budget.cost_usd(tier, target.name, expected)
             for tier, target in self.models.items()
         }
-        return self._ask_router(replace(request, expected_cost_usd=costs, budget=snapshot))
+        if len(permitted.allowed) > 1:
+            return self._ask_router(replace(request, expected_cost_usd=costs, budget=snapshot))
+        (tier,) = permitted.allowed
+        return RouteDecision(
+            tier=tier,
+            reason=permitted.reason,
+            router=permitted.filter,
+            expected_cost_usd=costs[tier],
+            allowed=permitted.allowed,
+            kept_local=permitted.kept_local,
+        )
 
     def _ask_router(self, request: RouteRequest) -> RouteDecision:
         name = type(self.router).__name__
         try:
             decision = self.router.route(request)
-            _check_decision(decision, name)
+            check_decision(decision, name)
         except Exception as error:
             fault = describe_error(error, models=self._given_models())
             if self.on_router_error == "raise":
@@ -158,16 +179,19 @@ class RoutingCore:
             messages: The prompt.
             run: The account that pays.
             lease_id: Identity of this purchase; never used for another one.
-            options: Call options for the model.
+            options: Call options in neutral form; see `options.own_options`.
             timeout_s: Longest time to wait for the model, in seconds.
 
         Raises:
             AttemptFailed: From the error of the model or of the budget.
         """
-        target = self.models[tier]
-        options = dict(options or {})
+        given = {**self.options, **(options or {})}
+        try:
+            target, options = self.models[tier].prepared(given)
+        except NotImplementedError as error:  # it has no tools; the other tier may
+            raise AttemptFailed(self.refusal(tier, error), error) from error
         cap = target.output_cap(options, self.max_output_tokens)
-        prompt_tokens = estimate_prompt_tokens(messages, tools=options.get("tools"))
+        prompt_tokens = estimate_prompt_tokens(messages, tools=prompted_schemas(given))
         bound = Usage(prompt_tokens, cap * target.answers(options), estimated=True)
         worst = self.budget.quote(tier, target.name, bound)
         if timeout_s is not None and timeout_s <= 0:
@@ -184,7 +208,8 @@ class RoutingCore:
         result: ChatResult | None = None
         try:
             result = yield from self._ask(call, run)
-            purchase = self._purchase(target, result, messages, cap)
+            held_to = target.output_cap(options, 0) or None
+            purchase = self._purchase(target, result, messages, held_to)
         except BaseException as error:
             # An answer that is there and cannot be used has been paid for like any other.
             loss = _loss(error, call, bound, handled) if result is None else bound
@@ -229,17 +254,22 @@ class RoutingCore:
         """Record a call that was never made."""
         return self._unanswered(self.models[tier], "refused", error)
 
-    def next_tier(self, failed: AttemptFailed, *, tried: Collection[Tier]) -> Tier | None:
+    def next_tier(
+        self, failed: AttemptFailed, *, tried: Collection[Tier], allowed: Collection[Tier]
+    ) -> Tier | None:
         """Say who may answer after a failed attempt; `None` if nobody may.
 
-        Once a part of an answer has been streamed nobody may: two models are never spliced.
+        A tier that is not `allowed` never may, whatever the other rules say. Once a part of an
+        answer has been streamed nobody may: two models are never spliced.
         """
         tier = failed.attempt.tier
         other = other_tier(tier)
-        if other in tried or failed.begun or isinstance(failed.error, _OUR_FAULT):
+        if other in tried or other not in allowed or failed.begun:
             return None
-        if isinstance(failed.error, CloudDeclined):
-            return "edge"
+        if isinstance(failed.error, _OUR_FAULT):
+            return None
+        if isinstance(failed.error, CloudDeclined | PolicyViolation):
+            return other
         if isinstance(failed.error, BudgetExceeded):
             return "edge" if tier == "cloud" and self.budget.on_exhausted == "edge" else None
         rule = self.on_cloud_error if tier == "cloud" else self.on_edge_error
@@ -278,13 +308,16 @@ class RoutingCore:
             else:
                 return Answer(decision, (*attempts, purchase.attempt), purchase)
             attempts.append(failed.attempt)
-            following = self.next_tier(failed, tried=[attempt.tier for attempt in attempts])
+            # Another tier is another purchase: the policy is asked anew.
+            decision = narrowed(decision, request, policy=self.policy)
+            tried = [attempt.tier for attempt in attempts]
+            following = self.next_tier(failed, tried=tried, allowed=decision.allowed)
             if following is None:
                 raise final_error(attempts, failed)
             tier = following
 
     def _purchase(
-        self, target: TierModel, result: ChatResult, messages: list[BaseMessage], cap: int
+        self, target: TierModel, result: ChatResult, messages: list[BaseMessage], cap: int | None
     ) -> Purchase:
         if not result.generations:
             raise ValueError(f"Model {target.name} returned no answer at all.")
@@ -346,17 +379,6 @@ def final_error(attempts: Sequence[Attempt], failed: AttemptFailed) -> Exception
     )
     error.__cause__ = failed.error
     return error
-
-
-def _check_decision(decision: object, router: str) -> None:
-    if inspect.iscoroutine(decision):
-        decision.close()
-    if not isinstance(decision, RouteDecision):
-        raise RoutingError(
-            f"{router}.route() must return a RouteDecision, got {type(decision).__name__}."
-        )
-    if decision.tier not in get_args(Tier):  # a decision can be made without validation
-        raise RoutingError(f"{router} chose {decision.tier!r}, which is no tier.")
 
 
 def _heard(call: Call) -> str:

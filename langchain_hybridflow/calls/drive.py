@@ -22,7 +22,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_hybridflow.calls.steps import Call, Script, Step
 from langchain_hybridflow.errors import DeadlineExceeded
 
-__all__ = ["AsyncStreamedScript", "StreamedScript", "adrive", "drive"]
+__all__ = ["AsyncStreamedScript", "StreamedScript", "adrive", "drive", "in_time", "merged"]
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class StreamedScript(Generic[T]):
                         for chunk in chunks:
                             yield from step.take(chunk)
                     yield from step.rest()
-                    reply = _merged(step)
+                    reply = merged(step)
                 else:
                     reply = step.perform()
             except BaseException as caught:  # noqa: BLE001 - the script settles, then raises it
@@ -130,7 +130,7 @@ class AsyncStreamedScript(Generic[T]):
                                 yield passed
                     for passed in step.rest():
                         yield passed
-                    reply = _merged(step)
+                    reply = merged(step)
                 else:
                     reply = await step.aperform()
             except BaseException as caught:  # noqa: BLE001 - the script settles, then raises it
@@ -155,7 +155,12 @@ def _advance(script: Script[Any], reply: Any, error: BaseException | None) -> St
         raise GeneratorExit from None
 
 
-def _merged(step: Call) -> ChatResult:
+def merged(step: Call) -> ChatResult:
+    """Put the pieces of a streamed answer together.
+
+    Raises:
+        EOFError: There were none: the call was made, and nothing came of it.
+    """
     if not step.streamed:
         raise EOFError(f"Model {step.target.name} ended its stream without sending anything.")
     first, *rest = step.streamed
@@ -163,13 +168,23 @@ def _merged(step: Call) -> ChatResult:
 
 
 def _in_time(call: Callable[[Call], ChatResult], step: Call) -> ChatResult:
-    """Call, and stop waiting after the time-out; a thread cannot be stopped, only left behind."""
-    if step.timeout_s is None:
-        return call(step)
+    return in_time(lambda: call(step), step.timeout_s, what=f"The call of {step.target.name}")
+
+
+def in_time(work: Callable[[], T], timeout_s: float | None, *, what: str) -> T:
+    """Do some work, and stop waiting after the time-out.
+
+    A thread cannot be stopped, only left behind.
+
+    Raises:
+        DeadlineExceeded: The work took longer.
+    """
+    if timeout_s is None:
+        return work()
     with _Helper() as helper:
-        outcome = helper.submit(lambda: call(step))
-        if not wait((outcome,), timeout=max(step.timeout_s, 0.0)).done:
-            raise DeadlineExceeded(f"The call of {step.target.name}", step.timeout_s)
+        outcome = helper.submit(work)
+        if not wait((outcome,), timeout=max(timeout_s, 0.0)).done:
+            raise DeadlineExceeded(what, timeout_s)
         return outcome.result()
 
 

@@ -9,8 +9,8 @@ them. A contract test holds them to what is assumed here.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Generator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Generator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -18,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
+from langchain_hybridflow.calls.options import OUTPUT_CAP_FIELDS, own_options
 from langchain_hybridflow.routing import Tier
 
 __all__ = ["TierModel", "model_name"]
@@ -25,7 +26,6 @@ __all__ = ["TierModel", "model_name"]
 logger = logging.getLogger(__name__)
 
 _NAME_FIELDS = ("model_name", "model", "model_id", "deployment_name")
-_OUTPUT_CAP_FIELDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict")
 
 
 def model_name(model: BaseChatModel) -> str:
@@ -46,12 +46,14 @@ class TierModel:
         model: The model that is called.
         name: The name under which it is priced and reported.
         origin: The model as it was given; `model` may be a copy of it.
+        provider: The provider under whose name LangSmith knows the model.
     """
 
     tier: Tier
     model: BaseChatModel
     name: str
     origin: BaseChatModel
+    provider: str | None = None
 
     @classmethod
     def of(cls, tier: Tier, model: BaseChatModel) -> TierModel:
@@ -66,14 +68,28 @@ class TierModel:
         if getattr(model, "stream_usage", True) is None:
             update["stream_usage"] = True
         called = model.model_copy(update=update) if update else model
-        return cls(tier=tier, model=called, name=model_name(model), origin=model)
+        provider = model._get_ls_params().get("ls_provider")
+        return cls(tier=tier, model=called, name=model_name(model), origin=model, provider=provider)
+
+    def prepared(self, options: Mapping[str, Any]) -> tuple[TierModel, dict[str, Any]]:
+        """Return whom a call with neutral options really asks, and the options in its own form.
+
+        Raises:
+            NotImplementedError: The call needs tools, and the model has none.
+        """
+        model, own = own_options(self.model, options)
+        asked = own.get("model")  # a call may ask for another model of the same provider
+        name = asked if isinstance(asked, str) and asked else self.name
+        if model is self.model and name == self.name:
+            return self, own
+        return replace(self, model=model, name=name), own
 
     def output_cap(self, requested: dict[str, Any], default: int) -> int:
         """Return the longest answer this call can give, in tokens: asked for, set, or default."""
-        asked = [cap for field in _OUTPUT_CAP_FIELDS if (cap := _count(requested.get(field)))]
+        asked = [cap for field in OUTPUT_CAP_FIELDS if (cap := _count(requested.get(field)))]
         if asked:
             return max(asked)
-        for field in _OUTPUT_CAP_FIELDS:
+        for field in OUTPUT_CAP_FIELDS:
             own = _count(getattr(self.model, field, None))
             if own and field not in requested:  # asked for as None, it is lifted
                 return own
@@ -81,9 +97,9 @@ class TierModel:
 
     def cap_kwargs(self, requested: dict[str, Any], cap: int) -> dict[str, int]:
         """Return the call option that holds the model to `cap` tokens; empty if it has none."""
-        if any(_count(requested.get(field)) for field in _OUTPUT_CAP_FIELDS):
+        if any(_count(requested.get(field)) for field in OUTPUT_CAP_FIELDS):
             return {}
-        for field in _OUTPUT_CAP_FIELDS:
+        for field in OUTPUT_CAP_FIELDS:
             if field in type(self.model).model_fields:
                 held = field not in requested and _count(getattr(self.model, field))
                 return {} if held else {field: cap}
@@ -97,8 +113,8 @@ class TierModel:
         self,
         messages: list[BaseMessage],
         *,
-        stop: list[str] | None,
-        run_manager: CallbackManagerForLLMRun | None,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
         """Generate under the caller's run, with the model's own cache and rate limiter."""
@@ -110,8 +126,8 @@ class TierModel:
         self,
         messages: list[BaseMessage],
         *,
-        stop: list[str] | None,
-        run_manager: AsyncCallbackManagerForLLMRun | None,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
         """Async twin of `generate`."""
@@ -120,7 +136,7 @@ class TierModel:
         )
 
     def stream(
-        self, messages: list[BaseMessage], *, stop: list[str] | None, **kwargs: Any
+        self, messages: list[BaseMessage], *, stop: list[str] | None = None, **kwargs: Any
     ) -> Generator[ChatGenerationChunk]:
         """Stream without a run of its own: the caller reports the tokens."""
         if not self.model._should_stream(async_api=False, **{**kwargs, "stream": True}):
@@ -131,7 +147,7 @@ class TierModel:
         yield from self.model._stream(messages, stop=stop, **kwargs)
 
     async def astream(
-        self, messages: list[BaseMessage], *, stop: list[str] | None, **kwargs: Any
+        self, messages: list[BaseMessage], *, stop: list[str] | None = None, **kwargs: Any
     ) -> AsyncGenerator[ChatGenerationChunk]:
         """Async twin of `stream`."""
         if not self.model._should_stream(async_api=True, **{**kwargs, "stream": True}):
@@ -150,7 +166,7 @@ class TierModel:
 
 def _without_hidden_retries(model: BaseChatModel) -> dict[str, Any]:
     """Return what to change in a model so that its client makes one request for each call."""
-    if not getattr(model, "max_retries", 0):
+    if getattr(model, "max_retries", 0) == 0:  # unset, their clients take a number of their own
         return {}
     roots = [getattr(model, name, None) for name in ("root_client", "root_async_client")]
     if not all(hasattr(root, "with_options") for root in roots):

@@ -57,8 +57,8 @@ def own_options(
     tools = own.pop("tools", None)
     wished: dict[str, Any] = {}
     if wish is not None:
-        given = {name: value for name, value in wish.items() if value is not None}
-        model, wished = _binding(model.with_structured_output(**given))
+        how = {name: wish[name] for name in ("method", "strict") if wish[name] is not None}
+        model, wished = _binding(model.with_structured_output(wish["schema"], **how))
     bound: dict[str, Any] = {}
     if tools:
         model, bound = _bind_tools(model, tools, own)
@@ -70,7 +70,7 @@ def prompted_schemas(options: Mapping[str, Any]) -> list[Any]:
     """Return what goes into the prompt besides the messages: tools and the answer's schema."""
     schemas = list(options.get("tools") or ())
     wish = options.get(STRUCTURED_OUTPUT)
-    schemas += [wish["schema"]] if wish and wish["schema"] is not None else []
+    schemas += [wish["prompted"]] if wish and wish["prompted"] else []
     if isinstance(options.get("response_format"), Mapping):
         schemas.append(options["response_format"])
     return schemas

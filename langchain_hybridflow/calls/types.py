@@ -91,6 +91,7 @@ class Answer:
             "cost_usd": None if cost is None else str(cost),
             "usage_estimated": last.usage_estimated,
             "degraded": self.degraded,
+            "kept_local": self.decision.kept_local,
             "decision": self.decision.model_dump(mode="json"),
             "attempts": [attempt.model_dump(mode="json") for attempt in self.attempts],
         }

@@ -8,26 +8,40 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatResult
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import merge_configs
 from langgraph.config import get_stream_writer
 from langgraph.graph import END
 from langgraph.types import Overwrite, Send
 
-from langchain_hybridflow.calls import Call, adrive, describe_error, drive
+from langchain_hybridflow.calls import (
+    Call,
+    adrive,
+    describe_error,
+    drive,
+    in_time,
+    merged,
+    was_kept_local,
+)
 from langchain_hybridflow.calls.steps import Script
-from langchain_hybridflow.errors import DeadlineExceeded, InputError, PlanError
+from langchain_hybridflow.errors import DeadlineExceeded, InputError, PlanError, PolicyViolation
 from langchain_hybridflow.graph.packets import (
     BEFORE_ALL,
     early_work,
     packet_of,
     slot_packet,
     works_of,
+)
+from langchain_hybridflow.graph.planning import (
+    checked,
+    fallback,
+    permitted_planner,
+    planner_config,
+    take,
 )
 from langchain_hybridflow.graph.state import FlowState, unfinished
 from langchain_hybridflow.graph.subtask import SubtaskRunner
@@ -84,12 +98,14 @@ class Conductor:
 
     def dispatch(self, state: FlowState, config: RunnableConfig) -> Update:
         """Take in the question, start a run, and open the first wave."""
-        question = self._question(state["messages"])
-        planning = self._known_plan(question)
+        asked, text = self._asked(state["messages"])
+        before = state["messages"][: state["messages"].index(asked)]
+        planning = self._known_plan(text)
         run_id = uuid.uuid4().hex
         update: Update = {
-            "question": question,
+            "question": _in_context(text, before),
             "run_id": run_id,
+            "kept_local": was_kept_local(state["messages"]),
             "answer": "",
             "report": {},
             "results": Overwrite({}),
@@ -108,7 +124,8 @@ class Conductor:
         """Async twin of `dispatch`."""
         return self.dispatch(state, config)
 
-    def _question(self, messages: list[AnyMessage]) -> str:
+    def _asked(self, messages: list[AnyMessage]) -> tuple[AnyMessage, str]:
+        """Find the message with the question, and its text."""
         asked = next((one for one in reversed(messages) if one.type == "human"), None)
         if asked is None:
             raise InputError("There is no question: messages must hold a human message.")
@@ -128,13 +145,18 @@ class Conductor:
                 f"{self.max_question_chars:,} are taken. Shorten it, or raise "
                 f"HybridFlowGraph(max_question_chars=...)."
             )
-        return _in_context(text, messages[: messages.index(asked)])
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise InputError(
+                "The question holds bytes that are not text (half of a surrogate pair). Decode it "
+                "as UTF-8, with errors='replace' if need be."
+            )
+        return asked, text
 
-    def _known_plan(self, question: str) -> Planning | None:
+    def _known_plan(self, text: str) -> Planning | None:
         if self.given is not None:
             return Planning(self.given, "given")
         if isinstance(self.planner, ChatPlanner):
-            return self.planner.trivial(question)
+            return self.planner.trivial(text)
         return None
 
     def _slots_while_planning(self) -> int:
@@ -152,36 +174,42 @@ class Conductor:
     def plan(self, state: FlowState, config: RunnableConfig) -> Update:
         """Make the plan; each subtask goes to a waiting node as soon as it is settled."""
         with self._member(state["wave"]):
-            if not isinstance(self.planner, ChatPlanner):
-                return self._planned(state, self._own_plan(self.planner, state))
-            writer = self._writer(state, self.planner)
-            script = self._plan_script(state, self.planner, writer)
+            planner = self._planner_for(state)
+            if not isinstance(planner, ChatPlanner):
+                return self._planned(state, self._own_plan(planner, state))
+            writer = self._writer(state, planner)
+            script = self._plan_script(state, planner, writer)
 
             def call(step: Call) -> ChatResult:
                 for chunk in step.target.model.stream(
-                    step.messages, _planner_config(config), **step.options
+                    step.messages, planner_config(config), **step.options
                 ):
-                    _take(step, chunk, writer)
-                return _merged(step)
+                    take(step, chunk, writer)
+                return merged(step)
 
             return drive(script, call)
 
     async def aplan(self, state: FlowState, config: RunnableConfig) -> Update:
         """Async twin of `plan`."""
         with self._member(state["wave"]):
-            if not isinstance(self.planner, ChatPlanner):
-                return self._planned(state, await self._aown_plan(self.planner, state))
-            writer = self._writer(state, self.planner)
-            script = self._plan_script(state, self.planner, writer)
+            planner = self._planner_for(state)
+            if not isinstance(planner, ChatPlanner):
+                return self._planned(state, await self._aown_plan(planner, state))
+            writer = self._writer(state, planner)
+            script = self._plan_script(state, planner, writer)
 
             async def call(step: Call) -> ChatResult:
                 async for chunk in step.target.model.astream(
-                    step.messages, _planner_config(config), **step.options
+                    step.messages, planner_config(config), **step.options
                 ):
-                    _take(step, chunk, writer)
-                return _merged(step)
+                    take(step, chunk, writer)
+                return merged(step)
 
             return await adrive(script, call)
+
+    def _planner_for(self, state: FlowState) -> Planner | ChatPlanner:
+        core, question = self.runner.core, state["question"]
+        return permitted_planner(self.planner, core, question, kept_local=state["kept_local"])
 
     @contextmanager
     def _member(self, wave_id: str) -> Iterator[None]:
@@ -215,13 +243,15 @@ class Conductor:
         self, state: FlowState, planner: ChatPlanner, writer: PlanWriter
     ) -> Script[Update]:
         run = self.runner.waves.run(state["run_id"], self.runner.core.budget)
-        core, tier = planner.place(self.runner.core)
-        slots = self.runner.slots[tier]
         try:
+            core, tier = planner.place(
+                self.runner.core, state["question"], kept_local=state["kept_local"]
+            )
+            slots = self.runner.slots[tier]
             yield slots.turn(urgency=BEFORE_ALL, timeout_s=run.remaining_s())
-        except DeadlineExceeded as late:
+        except (DeadlineExceeded, PolicyViolation) as error:
             plan = single_subtask(state["question"])
-            return self._planned(state, Planning(plan, "fallback", reason=describe_error(late)))
+            return self._planned(state, Planning(plan, "fallback", reason=describe_error(error)))
         try:
             planning = yield from planner.script(
                 state["question"], core=core, tier=tier, run=run, writer=writer
@@ -232,18 +262,26 @@ class Conductor:
 
     def _own_plan(self, planner: Planner, state: FlowState) -> Planning:
         try:
-            return Planning(_checked(planner.plan(state["question"]), planner), "planner")
+            plan = in_time(
+                partial(planner.plan, state["question"]), self._time_left(state), what="Planning"
+            )
+            return Planning(checked(plan, planner), "planner")
         except Exception as error:  # noqa: BLE001 - somebody else's planner: contained, recorded
-            return _fallback(state["question"], planner, error)
+            return fallback(state["question"], planner, error)
+
+    def _time_left(self, state: FlowState) -> float | None:
+        run = self.runner.waves.run(state["run_id"], self.runner.core.budget)
+        return run.remaining_s()
 
     async def _aown_plan(self, planner: Planner, state: FlowState) -> Planning:
         aplan = getattr(planner, "aplan", None)
         if not inspect.iscoroutinefunction(aplan):
             return await asyncio.to_thread(self._own_plan, planner, state)
         try:
-            return Planning(_checked(await aplan(state["question"]), planner), "planner")
+            async with asyncio.timeout(self._time_left(state)):
+                return Planning(checked(await aplan(state["question"]), planner), "planner")
         except Exception as error:  # noqa: BLE001 - somebody else's planner: contained, recorded
-            return _fallback(state["question"], planner, error)
+            return fallback(state["question"], planner, error)
 
     def _planned(self, state: FlowState, planning: Planning) -> Update:
         """Give the waiting nodes the rest of the plan, and write it to the state."""
@@ -260,7 +298,12 @@ class Conductor:
 
     def sends(self, state: FlowState, config: RunnableConfig) -> Any:
         """Send a node for each subtask that has no result yet; none, and the run ends."""
-        packet = {"wave": state["wave"], "run_id": state["run_id"], "question": state["question"]}
+        packet = {
+            "wave": state["wave"],
+            "run_id": state["run_id"],
+            "question": state["question"],
+            "kept_local": state["kept_local"],
+        }
         if not state.get("plan"):
             slots = [
                 Send("subtask", slot_packet(packet, index))
@@ -328,7 +371,8 @@ class Conductor:
             response_metadata={
                 "model_name": current[plan.sink.id]["model"] or "hybridflow",
                 "hybridflow": {
-                    key: report[key] for key in ("complete", "missing", "degraded", "totals")
+                    key: report[key]
+                    for key in ("complete", "missing", "degraded", "kept_local", "totals")
                 },
             },
         )
@@ -355,29 +399,6 @@ def _in_context(question: str, history: list[AnyMessage]) -> str:
     return f"Conversation so far:\n{said}\n\nQuestion:\n{question}"
 
 
-def _take(step: Call, chunk: Any, writer: PlanWriter) -> None:
-    step.streamed.append(ChatGenerationChunk(message=chunk))
-    writer.feed(chunk.text)
-
-
-def _merged(step: Call) -> ChatResult:
-    if not step.streamed:
-        raise ValueError(f"Model {step.target.name} ended its stream without sending anything.")
-    first, *rest = step.streamed
-    return ChatResult(generations=[first + rest if rest else first])
-
-
-def _planner_config(config: RunnableConfig) -> RunnableConfig:
-    return merge_configs(
-        config,
-        {
-            "run_name": "planner",
-            "tags": ["hybridflow:planner", "nostream"],  # a plan is not part of the conversation
-            "metadata": {"hybridflow_role": "planner"},
-        },
-    )
-
-
 def _emit_plan(planning: Planning) -> None:
     get_stream_writer()(
         {
@@ -387,14 +408,3 @@ def _emit_plan(planning: Planning) -> None:
             "reason": planning.reason,
         }
     )
-
-
-def _checked(plan: object, planner: object) -> Plan:
-    if not isinstance(plan, Plan):
-        raise TypeError(f"{type(planner).__name__} must return a Plan, got {type(plan).__name__}")
-    return plan
-
-
-def _fallback(question: str, planner: object, error: Exception) -> Planning:
-    reason = f"{type(planner).__name__} failed: {describe_error(error)}"
-    return Planning(single_subtask(question), "fallback", reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -51,7 +52,7 @@ class HybridFlowGraph:
             not in the cloud.
         on_subtask_error: "continue" skips what depends on a failed subtask and says in the answer
             what is missing; "raise" ends the run with a SubtaskError.
-        subtask_timeout_s: Longest model call, in seconds. The whole run is limited by
+        subtask_timeout_s: Longest model call of a subtask, in seconds. The whole run is limited by
             `Budget(deadline_s=...)`. On the sync side a call that is late is left behind in its
             thread, as threads cannot be stopped.
         max_question_chars: Longer questions are refused before anything is spent.
@@ -205,6 +206,11 @@ def _as_planner(planner: object) -> Planner | ChatPlanner:
         return ChatPlanner(skip_trivial=False)
     if isinstance(planner, BaseChatModel):
         return ChatPlanner(model=planner)
+    if inspect.iscoroutinefunction(getattr(planner, "plan", None)):
+        raise ConfigurationError(
+            f"{type(planner).__name__}.plan is async. Name it aplan, beside a plan that is not: "
+            f"graphs run on both sides."
+        )
     if isinstance(planner, ChatPlanner | Planner):
         return planner
     raise ConfigurationError(

@@ -59,7 +59,7 @@ def packet_of(
 ) -> Update:
     """Pack what is sent to the node of a subtask: its work, and the results that are there."""
     there = {
-        parent: {key: results[parent][key] for key in ("status", "answer", "tier")}
+        parent: {key: results[parent][key] for key in ("status", "answer", "tier", "kept_local")}
         for parent in subtask.depends_on
         if parent not in absent
     }

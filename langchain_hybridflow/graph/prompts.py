@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from langchain_hybridflow.budget import estimate_text_tokens
+from langchain_hybridflow.delimiters import inert
 from langchain_hybridflow.plan import Role, Subtask
 
 __all__ = ["prompt_tokens", "subtask_messages"]
 
 _MAX_RESULT_CHARS = 8_000
-_DELIMITER = re.compile(r"<(/?)(question|result|subtask)\b")
 
 _RULES = (
     "You solve one subtask of a larger question. Other subtasks are solved by others; use their "
@@ -77,16 +76,16 @@ def prompt_tokens(subtask: Subtask, *, question: str, answers: Mapping[str, str]
 
 
 def _prompt(subtask: Subtask, question: str, answers: Mapping[str, str]) -> str:
-    parts = [f"Question:\n<question>\n{_inert(question)}\n</question>"]
+    parts = [f"Question:\n<question>\n{inert(question)}\n</question>"]
     if subtask.depends_on:
         results = "\n".join(
-            f'<result subtask="{subtask_id}">\n{_inert(_cut(answers[subtask_id]))}\n</result>'
+            f'<result subtask="{subtask_id}">\n{inert(_cut(answers[subtask_id]))}\n</result>'
             for subtask_id in subtask.depends_on
         )
         parts.append(f"Results of earlier subtasks:\n{results}")
     parts.append(
         f'Your subtask:\n<subtask id="{subtask.id}" role="{subtask.role.value}">\n'
-        f"{_inert(subtask.task)}\n</subtask>"
+        f"{inert(subtask.task)}\n</subtask>"
     )
     return "\n\n".join(parts)
 
@@ -95,8 +94,3 @@ def _cut(text: str) -> str:
     if len(text) <= _MAX_RESULT_CHARS:
         return text
     return f"{text[:_MAX_RESULT_CHARS]}\n[{len(text) - _MAX_RESULT_CHARS} characters left out]"
-
-
-def _inert(text: str) -> str:
-    """Keep data from closing or opening our delimiters."""
-    return _DELIMITER.sub(r"<\\\1\2", text) if "<" in text else text

@@ -31,6 +31,8 @@ class SubtaskRecord(TypedDict):
     `status` is "ok", "failed" (its call went wrong or was refused on every tier) or "skipped" (a
     subtask it depends on has no answer). Times are seconds since the epoch: when its dependencies
     were there, when its call began, when it ended. Costs are USD as text; `None` is unknown.
+    `kept_local` says that a policy ruled the cloud out, for it or for one it builds on: whatever
+    builds on it stays on the edge, too.
     """
 
     id: str
@@ -45,6 +47,7 @@ class SubtaskRecord(TypedDict):
     input_tokens: int
     output_tokens: int
     degraded: bool
+    kept_local: bool
     ready_at: float
     started_at: float
     ended_at: float
@@ -86,12 +89,14 @@ class FlowState(FlowOutput):
     """The whole state: the output and what the nodes tell one another.
 
     `question` is the text to be answered, `run_id` the account that pays, `wave` the wave that is
-    open, `planning` how the plan came about (source, issues, repairs, attempts).
+    open, `planning` how the plan came about (source, issues, repairs, attempts), `kept_local`
+    whether the conversation holds an answer that a policy kept on the edge.
     """
 
     question: str
     run_id: str
     wave: str
+    kept_local: bool
     planning: dict[str, Any]
 
 

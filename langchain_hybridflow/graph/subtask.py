@@ -31,18 +31,24 @@ from langchain_hybridflow.calls import (
     Purchase,
     RoutingCore,
     adrive,
+    describe_error,
     drive,
+    narrowed,
+    request_of,
     total_cost,
 )
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.errors import (
+    CapabilityError,
     CloudDeclined,
     DeadlineExceeded,
     ModelCallError,
+    PolicyViolation,
     SubtaskError,
 )
 from langchain_hybridflow.graph.nodes import Node
 from langchain_hybridflow.graph.prompts import prompt_tokens, subtask_messages
+from langchain_hybridflow.graph.records import barred, skipped, summary
 from langchain_hybridflow.graph.slots import TierSlots
 from langchain_hybridflow.graph.state import (
     SubtaskOutput,
@@ -52,7 +58,7 @@ from langchain_hybridflow.graph.state import (
 )
 from langchain_hybridflow.graph.wave import Wave, WaveRegistry
 from langchain_hybridflow.plan import Subtask
-from langchain_hybridflow.routing import RouteRequest, Tier
+from langchain_hybridflow.routing import RouteDecision, RouteRequest, Tier
 
 __all__ = ["SubtaskRunner"]
 
@@ -179,16 +185,44 @@ class SubtaskRunner:
         ready_at = self.clock()
         lost = [parent_id for parent_id, parent in parents.items() if parent["status"] != "ok"]
         if lost:
-            record = _skipped(subtask, lost, now=ready_at)
+            record = skipped(subtask, lost, now=ready_at)
             return self._deliver(wave, record)
         answers = {parent_id: parent["answer"] or "" for parent_id, parent in parents.items()}
         fingerprint = inputs_hash(subtask, packet["question"], answers)
+        kept_local = packet["kept_local"] or any(one["kept_local"] for one in parents.values())
         previous = packet["previous"]
         if previous and previous["status"] == "ok" and previous["inputs_hash"] == fingerprint:
-            return self._deliver(wave, previous)
-        request = RouteRequest(
+            kept_local = kept_local or previous["kept_local"]
+            return self._deliver(wave, previous | {"kept_local": kept_local})
+        work |= {
+            "answers": answers,
+            "inputs_hash": fingerprint,
+            "ready_at": ready_at,
+            "parent_tiers": [parent["tier"] for parent in parents.values()],
+            "kept_local": kept_local,
+            "attempts": [],
+        }
+        request = self._request(subtask, work, packet["question"])
+        try:
+            decision = yield from self.core.decide(request, run=wave.run)
+        except (CapabilityError, PolicyViolation) as error:
+            if self.raise_errors:
+                raise SubtaskError(subtask.id, describe_error(error)) from error
+            record = barred(subtask, error, inputs_hash=fingerprint, now=ready_at)
+            return self._deliver(wave, record)
+        emit("routed", subtask, tier=decision.tier, reason=decision.reason)
+        work["decision"] = decision.model_dump(mode="json")
+        return {"work": work, "next": decision.tier}
+
+    def _request(self, subtask: Subtask, work: Update, question: str) -> RouteRequest:
+        answers = work["answers"]
+        return request_of(
+            subtask_messages(subtask, question=question, answers=answers),
+            self.core.options,
+            read_options=self.core.policy is not None,
             text=subtask.task,
-            prompt_tokens=prompt_tokens(subtask, question=packet["question"], answers=answers),
+            kept_local=work["kept_local"],
+            prompt_tokens=prompt_tokens(subtask, question=question, answers=answers),
             subtask_id=subtask.id,
             role=subtask.role,
             difficulty=subtask.difficulty,
@@ -197,27 +231,23 @@ class SubtaskRunner:
             fan_in=len(subtask.depends_on),
             fan_out=work["fan_out"],
             on_critical_path=work["on_critical_path"],
-            parent_tiers=tuple(parent["tier"] for parent in parents.values()),
+            parent_tiers=tuple(work["parent_tiers"]),
         )
-        decision = yield from self.core.decide(request, run=wave.run)
-        emit("routed", subtask, tier=decision.tier, reason=decision.reason)
-        routed = {
-            "answers": answers,
-            "inputs_hash": fingerprint,
-            "ready_at": ready_at,
-            "decision": decision.model_dump(mode="json"),
-            "attempts": [],
-        }
-        return {"work": work | routed, "next": decision.tier}
 
     def _ask(self, tier: Tier, state: SubtaskState) -> Script[Update]:
         """Buy the answer from one tier, or say who is to be asked instead."""
         packet, work = state["packet"], state["work"]
         subtask = Subtask.model_validate(work["subtask"])
         wave = self.waves.get(packet["wave"])
-        run = self.waves.run(packet["run_id"], self.core.budget)
+        # A sibling that goes on while a person is asked keeps its own account and clock.
+        run = wave.run if wave is not None else self.waves.run(packet["run_id"], self.core.budget)
         started_at = self.clock()
+        decision = self._narrowed(subtask, work, packet["question"])
+        work = work | {"decision": decision.model_dump(mode="json")}
         try:
+            if tier not in decision.allowed:
+                stopped = PolicyViolation(decision.reason, allowed=decision.allowed)
+                raise AttemptFailed(self.core.refusal(tier, stopped), stopped)
             if tier == "cloud" and self.approve_cloud:
                 self._ask_person(subtask, work["decision"])
             purchase, started_at = yield from self._buy(
@@ -226,7 +256,7 @@ class SubtaskRunner:
         except AttemptFailed as failed:
             attempts = [*work["attempts"], failed.attempt.model_dump(mode="json")]
             tried = [attempt["tier"] for attempt in attempts]
-            following = self.core.next_tier(failed, tried=tried)
+            following = self.core.next_tier(failed, tried=tried, allowed=decision.allowed)
             if following is not None:
                 emit("redirected", subtask, tier=following, reason=failed.attempt.error)
                 return {"work": work | {"attempts": attempts}, "next": following}
@@ -239,6 +269,14 @@ class SubtaskRunner:
             attempts = [*work["attempts"], purchase.attempt.model_dump(mode="json")]
             record = self._record(work, attempts, started_at, purchase.attempt, purchase.message)
         return self._deliver(wave, record)
+
+    def _narrowed(self, subtask: Subtask, work: Update, question: str) -> RouteDecision:
+        """Read the decision, which may be from another process, and ask the policy anew."""
+        decision = RouteDecision.model_validate(work["decision"])
+        if self.core.policy is None:
+            return decision
+        request = self._request(subtask, work, question)
+        return narrowed(decision, request, policy=self.core.policy)
 
     def _buy(
         self, tier: Tier, subtask: Subtask, work: Update, question: str, run: RunBudget
@@ -307,6 +345,7 @@ class SubtaskRunner:
             input_tokens=sum(attempt.input_tokens for attempt in made),
             output_tokens=sum(attempt.output_tokens for attempt in made),
             degraded=message is not None and last.tier == "edge" and refused,
+            kept_local=work["decision"]["kept_local"],
             ready_at=work["ready_at"],
             started_at=started_at,
             ended_at=self.clock(),
@@ -318,7 +357,7 @@ class SubtaskRunner:
         """Let the dependents go on at once, and write the record to the run's state."""
         if wave is not None:
             wave.result(record["id"]).keep(dict(record))
-        get_stream_writer()({"event": "finished", **_summary(record)})
+        get_stream_writer()({"event": "finished", **summary(record)})
         return {"results": {record["id"]: record}, "next": ""}
 
 
@@ -338,11 +377,6 @@ def emit(event: str, subtask: Subtask, **facts: Any) -> None:
     get_stream_writer()({"event": event, "subtask_id": subtask.id, **facts})
 
 
-def _summary(record: SubtaskRecord) -> dict[str, Any]:
-    keys = ("status", "tier", "model", "cost_usd", "error", "answer")
-    return {"subtask_id": record["id"], **{key: record[key] for key in keys}}  # type: ignore[literal-required]
-
-
 def _no_text(purchase: Purchase) -> AttemptFailed:
     """An answer without text was paid for, and is none: the other tier may give a better one."""
     reason = purchase.message.response_metadata.get("finish_reason")
@@ -353,28 +387,6 @@ def _no_text(purchase: Purchase) -> AttemptFailed:
     )
     failed = purchase.attempt.model_copy(update={"status": "failed", "error": str(error)})
     return AttemptFailed(failed, error)
-
-
-def _skipped(subtask: Subtask, lost: list[str], *, now: float) -> SubtaskRecord:
-    return SubtaskRecord(
-        id=subtask.id,
-        status="skipped",
-        answer=None,
-        error=f"needs the result of {', '.join(lost)}, which has none",
-        tier=None,
-        model=None,
-        decision=None,
-        attempts=[],
-        cost_usd="0",
-        input_tokens=0,
-        output_tokens=0,
-        degraded=False,
-        ready_at=now,
-        started_at=now,
-        ended_at=now,
-        message_id=None,
-        inputs_hash="",
-    )
 
 
 def _approved(verdict: object) -> bool:

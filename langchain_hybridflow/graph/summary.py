@@ -40,7 +40,8 @@ def run_report(
         ready, and whether it lay on the critical path. `totals`: calls, tokens and USD by tier,
         planning included. `makespan_s` against `critical_path_s`, the time that no parallelism
         could have saved. `complete`: whether the last subtask has an answer; `missing`: the ids of
-        those that have none; `degraded`: whether the budget made the edge answer for the cloud.
+        those that have none; `degraded`: whether the budget made the edge answer for the cloud;
+        `kept_local`: whether a policy kept a subtask on the edge.
     """
     origin = min(record["ready_at"] for record in results.values())
     durations = {
@@ -54,6 +55,7 @@ def run_report(
         "complete": results[plan.sink.id]["status"] == "ok",
         "missing": [key for key in plan.order if results[key]["status"] != "ok"],
         "degraded": any(record["degraded"] for record in results.values()),
+        "kept_local": any(record["kept_local"] for record in results.values()),
         "makespan_s": makespan_s,
         "critical_path_s": path.length,
         "critical_path": list(path.ids),
@@ -89,6 +91,7 @@ def _row(plan: Plan, record: SubtaskRecord, *, origin: float, critical: bool) ->
         "output_tokens": record["output_tokens"],
         "attempts": len(record["attempts"]),
         "degraded": record["degraded"],
+        "kept_local": record["kept_local"],
         "ready_s": record["ready_at"] - origin,
         "start_s": record["started_at"] - origin,
         "end_s": record["ended_at"] - origin,

@@ -219,12 +219,18 @@ class WaveRegistry:
             wave.break_off()
 
     def _sweep(self) -> None:
-        """Drop what belongs to runs that were cancelled, and so never ended."""
+        """Drop what belongs to runs that were cancelled, and so never ended.
+
+        A wave with members inside is at work, however old it is, and so is its run.
+        """
         oldest = self._clock() - self._STALE_S
-        for wave_id in [key for key, wave in self._waves.items() if wave.opened_at < oldest]:
+        idle = {key: wave for key, wave in self._waves.items() if not self._inside[key]}
+        for wave_id in [key for key, wave in idle.items() if wave.opened_at < oldest]:
             self._forget(wave_id)
-        for run_id in [key for key, (_, opened_at) in self._runs.items() if opened_at < oldest]:
-            del self._runs[run_id]
+        busy = {wave.run.run_id for wave in self._waves.values()}
+        for run_id, (_, opened_at) in list(self._runs.items()):
+            if opened_at < oldest and run_id not in busy:
+                del self._runs[run_id]
 
     def _forget(self, wave_id: str) -> None:
         self._waves.pop(wave_id, None)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from langchain_hybridflow.routing.capabilities import Needs, lacks
+from langchain_hybridflow.routing.content import Content, read_content
+from langchain_hybridflow.routing.detectors import Preset
 from langchain_hybridflow.routing.difficulty import DifficultyRouter
 from langchain_hybridflow.routing.fixed import AlwaysCloud, AlwaysEdge
+from langchain_hybridflow.routing.policy import KeepLocal, Policy, Verdict, ask_policy
 from langchain_hybridflow.routing.random import RandomRouter
 from langchain_hybridflow.routing.surface import SurfaceDifficulty, surface_difficulty
 from langchain_hybridflow.routing.threshold import ThresholdRouter
-from langchain_hybridflow.routing.types import RouteDecision, Router, RouteRequest, Tier
+from langchain_hybridflow.routing.types import TIERS, RouteDecision, Router, RouteRequest, Tier
 
 __all__ = [
+    "TIERS",
     "AlwaysCloud",
     "AlwaysEdge",
+    "Content",
     "DifficultyRouter",
+    "KeepLocal",
+    "Needs",
+    "Policy",
+    "Preset",
     "RandomRouter",
     "RouteDecision",
     "RouteRequest",
@@ -20,5 +30,9 @@ __all__ = [
     "SurfaceDifficulty",
     "ThresholdRouter",
     "Tier",
+    "Verdict",
+    "ask_policy",
+    "lacks",
+    "read_content",
     "surface_difficulty",
 ]

@@ -11,11 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_hybridflow.budget import BudgetSnapshot
 from langchain_hybridflow.plan import Role
+from langchain_hybridflow.routing.capabilities import Needs
 
-__all__ = ["RouteDecision", "RouteRequest", "Router", "Tier", "uniform_draw"]
+__all__ = ["TIERS", "RouteDecision", "RouteRequest", "Router", "Tier", "uniform_draw"]
 
 Tier = Literal["edge", "cloud"]
 """Where a call goes: the cheap model close by, or the expensive one far away."""
+
+TIERS: tuple[Tier, ...] = ("edge", "cloud")
+"""Both of them."""
+
+_NO_NEEDS = Needs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,12 @@ class RouteRequest:
 
     Attributes:
         text: What is asked: the task of a subtask, or the last human message of a plain call.
+        prompt: All text that would be sent: of every message, of tool calls and their results
+            and, if there is a policy to read it, of tools, schemas and other call options.
+        attachments: Whether something would be sent that `prompt` cannot show: an image, audio,
+            a document.
+        needs: What the call needs of the model that answers it.
+        kept_local: Whether it builds on an answer that a policy kept on the edge.
         prompt_tokens: Estimated length of the whole prompt, in tokens.
         subtask_id: The id within the plan; `None` outside a plan.
         role: The subtask's role; `None` outside a plan.
@@ -43,6 +55,10 @@ class RouteRequest:
     """
 
     text: str
+    prompt: str = ""
+    attachments: bool = False
+    needs: Needs = _NO_NEEDS
+    kept_local: bool = False
     prompt_tokens: int = 0
     subtask_id: str | None = None
     role: Role | None = None
@@ -70,6 +86,10 @@ class RouteDecision(BaseModel):
         expected_cost_usd: What the call is expected to cost on the chosen tier, in USD; `None` is
             unknown.
         seed: The seed behind a random decision; `None` if nothing was drawn.
+        allowed: The tiers that may answer this call, now or as a fallback: they can, and the
+            policy lets them. Filled in by the routing core; a router may only leave tiers out.
+        kept_local: Whether the cloud was ruled out by a policy, for this call or for one it
+            builds on. Filled in by the routing core.
 
     Example:
         >>> RouteDecision(tier="edge", reason="difficulty 2 < 5", router="difficulty").tier
@@ -87,6 +107,8 @@ class RouteDecision(BaseModel):
     price: float | None = Field(default=None, ge=0)
     expected_cost_usd: Decimal | None = None
     seed: int | None = None
+    allowed: tuple[Tier, ...] = TIERS
+    kept_local: bool = False
 
 
 @runtime_checkable

@@ -57,6 +57,8 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
     n: int | None = Field(default=None, ge=1, le=1)
 
     @property
@@ -76,6 +78,7 @@ class ChatRequest(BaseModel):
         """Return the call options that were given, by the names that LangChain models use."""
         given = {
             "max_tokens": self.max_completion_tokens or self.max_tokens,
+            "response_format": self.response_format,
             "seed": self.seed,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
             "temperature": self.temperature,
@@ -90,8 +93,14 @@ class ChatRequest(BaseModel):
         """
         if not self.tools:
             return model
-        choice = {} if self.tool_choice is None else {"tool_choice": self.tool_choice}
-        return model.bind_tools(self.tools, **choice)  # type: ignore[arg-type]  # str | dict is fine
+        given = {
+            "parallel_tool_calls": self.parallel_tool_calls,
+            "tool_choice": self.tool_choice,
+        }
+        options: dict[str, Any] = {
+            name: value for name, value in given.items() if value is not None
+        }
+        return model.bind_tools(self.tools, **options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from langchain_hybridflow.testing.clock import ManualClock
+from langchain_hybridflow.testing.filling import PromptWords
+from langchain_hybridflow.testing.obedient import ObedientChatModel
 from langchain_hybridflow.testing.scripted import ScriptedChatModel, ScriptEnded, count_words
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LedgerConformance",
     "ManualClock",
+    "ObedientChatModel",
+    "PromptWords",
     "ScriptEnded",
     "ScriptedChatModel",
     "count_words",

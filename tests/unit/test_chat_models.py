@@ -40,7 +40,16 @@ PROMPT = "Capital of France please"  # 4 words in, 4 words out
 USAGE = {"input_tokens": 4, "output_tokens": 4, "total_tokens": 8}
 PRICES = {"big": Price(1_000, 2_000)}
 COST = Decimal("0.012")
-KEYS = {"tier", "model", "cost_usd", "usage_estimated", "degraded", "decision", "attempts"}
+KEYS = {
+    "tier",
+    "model",
+    "cost_usd",
+    "usage_estimated",
+    "degraded",
+    "kept_local",
+    "decision",
+    "attempts",
+}
 
 Merge = Callable[[list[Any]], Any]
 
@@ -821,7 +830,7 @@ def test_copy_shares_the_budget() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_budget_is_never_doubled_silently(duplicate: Callable[[Any], Any]) -> None:
-    model = routed()
+    model = routed(budget=Budget(max_cloud_calls=1, prices=PRICES))
     with pytest.raises(TypeError, match="pickle"):
         duplicate(model)
 

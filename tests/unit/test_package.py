@@ -20,7 +20,7 @@ NAME = ROOT.name
 # Ground floor first. A module imports only from floors below its own, and from its own part;
 # parts that share a floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors"}),
+    frozenset({"delimiters", "errors"}),
     frozenset({"plan"}),
     frozenset({"budget"}),
     frozenset({"routing", "sandbox"}),

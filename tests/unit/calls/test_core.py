@@ -21,10 +21,12 @@ from langchain_hybridflow.errors import (
     ConfigurationError,
     DeadlineExceeded,
     ModelCallError,
+    PolicyViolation,
     RoutingError,
     UnknownPriceError,
 )
 from langchain_hybridflow.routing import (
+    TIERS,
     AlwaysCloud,
     AlwaysEdge,
     RouteDecision,
@@ -465,17 +467,56 @@ def failed(tier: Tier, error: Exception, *, begun: bool = False) -> AttemptFaile
     ],
 )
 def test_next_tier_after_a_failure(failure: AttemptFailed, following: Tier | None) -> None:
-    assert core_of().next_tier(failure, tried=[failure.attempt.tier]) == following
+    assert core_of().next_tier(failure, tried=[failure.attempt.tier], allowed=TIERS) == following
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("down"),
+        CloudDeclined("1"),
+        PolicyViolation("no"),
+        BudgetExceeded(dimension="usd", requested=1, remaining=0, limit=0, scope="run"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("tier", TIERS)
+def test_next_tier_is_never_one_that_is_not_allowed(tier: Tier, error: Exception) -> None:
+    assert core_of().next_tier(failed(tier, error), tried=[tier], allowed=[tier]) is None
+
+
+def test_router_that_chooses_what_it_does_not_allow_is_not_followed() -> None:
+    given = RouteDecision(tier="cloud", reason="r", router="mine", allowed=("edge",))
+    core = core_of(router=Routes(given))
+    decision = drive(core.decide(REQUEST, run=core.budget.start_run()), failing())
+    assert (decision.tier, "does not allow" in decision.reason) == ("edge", True)
+
+
+def test_fallback_that_the_router_rules_out_is_not_made() -> None:
+    given = RouteDecision(tier="edge", reason="r", router="mine", allowed=("edge",))
+    with pytest.raises(OSError, match="down"):
+        answer(core_of(router=Routes(given)), failing(OSError("down"), reply()))
+
+
+def test_router_is_not_asked_when_only_one_tier_is_allowed() -> None:
+    router = Routes(RouteDecision(tier="cloud", reason="r", router="mine"))
+    core = core_of(router=router, policy=lambda _: ["edge"])
+    decision = drive(core.decide(REQUEST, run=core.budget.start_run()), failing())
+    assert (decision.tier, decision.allowed, decision.kept_local) == ("edge", ("edge",), True)
+    assert not router.requests
 
 
 def test_declined_cloud_call_goes_to_the_edge_whatever_the_rules() -> None:
     core = core_of(on_cloud_error="raise")
-    assert core.next_tier(failed("cloud", CloudDeclined("1")), tried=["cloud"]) == "edge"
+    assert (
+        core.next_tier(failed("cloud", CloudDeclined("1")), tried=["cloud"], allowed=TIERS)
+        == "edge"
+    )
 
 
 def test_declined_cloud_call_that_stood_in_for_the_edge_goes_nowhere() -> None:
     declined = failed("cloud", CloudDeclined("1"))
-    assert core_of().next_tier(declined, tried=["edge", "cloud"]) is None
+    assert core_of().next_tier(declined, tried=["edge", "cloud"], allowed=TIERS) is None
 
 
 def test_call_is_refused_when_the_time_of_the_run_is_over() -> None:

@@ -221,7 +221,15 @@ def test_server_of_ones_own_is_told_to_stream_its_usage() -> None:
 def test_server_is_not_told_to_stream_its_usage_when_the_user_said_no() -> None:
     url = "http://127.0.0.1:9/v1"
     model = ChatOpenAI(model="m", base_url=url, api_key="none", stream_usage=False)
-    assert tier(model).model is model
+    assert tier(model).model.stream_usage is False
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_retries": 2}, {"max_retries": 0}])
+def test_client_makes_one_request_a_call_whatever_its_settings(settings: dict[str, int]) -> None:
+    model = ChatOpenAI(model="m", base_url="http://127.0.0.1:9/v1", api_key="none", **settings)
+    called = tier(model).model
+    assert called.root_client.max_retries == 0
+    assert called.root_async_client.max_retries == 0
 
 
 # ------------------------------------------------------------------------------------ output caps

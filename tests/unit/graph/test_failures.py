@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -444,3 +445,62 @@ def test_flow_refuses_parameters_that_cannot_work(fields: dict[str, Any]):
 def test_flow_refuses_a_plain_chat_model():
     with pytest.raises(ConfigurationError, match="RoutedChatModel"):
         HybridFlowGraph(worker())  # type: ignore[arg-type]
+
+
+class NotNow(Exception):
+    status_code = 503
+
+
+async def test_planner_is_not_asked_again_once_a_part_of_the_plan_has_come(face: Face):
+    xml = plan_to_xml(DIAMOND)
+    half = xml[: xml.index("<Step", xml.index("<Step") + 1)]
+    planner = ScriptedChatModel(
+        responses=[[half, "<St"]], fail_after_chunks=1, stream_error=NotNow()
+    )
+    flow = make_flow(worker(), planner=planner)
+    out = await face.invoke(flow.compile(), ask())
+    assert len(planner.calls) == 1
+    assert [attempt["status"] for attempt in out["report"]["planning"]["attempts"]] == ["failed"]
+    assert [subtask["task"] for subtask in out["plan"]["subtasks"]].count("1?") <= 1
+    assert_at_rest(flow)
+
+
+async def test_planner_of_somebody_else_is_held_to_the_deadline(face: Face):
+    released = threading.Event()
+
+    class Slow:
+        def plan(self, question: str) -> Any:
+            released.wait(30)
+            return CHAIN
+
+        async def aplan(self, question: str) -> Any:
+            await asyncio.sleep(30)
+
+    flow = make_flow(planner=Slow(), budget=Budget(deadline_s=0.2))
+    out = await face.invoke(flow.compile(), ask())
+    released.set()
+    assert out["report"]["planning"]["source"] == "fallback"
+    assert not out["report"]["complete"]
+
+
+def test_planner_whose_plan_is_async_is_refused():
+    class Async:
+        async def plan(self, question: str) -> Any:
+            raise AssertionError
+
+    with pytest.raises(ConfigurationError, match="Name it aplan"):
+        make_flow(planner=Async())
+
+
+async def test_question_with_half_a_surrogate_pair_is_refused(face: Face):
+    with pytest.raises(InputError, match="surrogate"):
+        await face.invoke(make_flow().compile(plan=CHAIN), ask("why \ud800?"))
+
+
+async def test_trivial_question_stays_trivial_in_a_long_conversation(face: Face):
+    said = "First 12 * 14 = 168, then 168 / 3 = 56, therefore 56 per box, in total 112 each."
+    flow = make_flow(planner="auto")
+    messages = [HumanMessage("How?"), AIMessage(said), HumanMessage("Thanks!")]
+    out = await face.invoke(flow.compile(), {"messages": messages})
+    assert out["report"]["planning"]["source"] == "trivial"
+    assert out["plan"]["subtasks"][0]["task"] == "Thanks!"

@@ -24,6 +24,7 @@ from langgraph.types import Command
 
 from langchain_hybridflow import Budget, HybridFlowGraph, Limits
 from langchain_hybridflow.routing import AlwaysCloud, RouteDecision, RouteRequest
+from langchain_hybridflow.testing import ManualClock
 
 
 class CloudFor:
@@ -249,3 +250,17 @@ async def test_limits_of_a_run_hold_over_its_interrupts(face: Face, edge, cloud)
     assert len(cloud.calls) == 2
     assert out["report"]["complete"]
     assert_at_rest(flow)
+
+
+async def test_time_that_a_person_takes_does_not_count_against_the_deadline(
+    face: Face, edge: Any, cloud: Any
+):
+    clock = ManualClock()
+    budget = Budget(max_cloud_calls=20, deadline_s=10, clock=clock)
+    flow = make_flow(edge, cloud, router=CloudFor("2"), approve_cloud=True, budget=budget)
+    graph = flow.compile(InMemorySaver(), plan=DIAMOND)
+    await face.invoke(graph, ask(), thread())
+    clock.advance(3_600)
+    out = await face.invoke(graph, Command(resume={"approve": True}), thread())
+    assert out["report"]["complete"]
+    assert out["results"]["2"]["tier"] == "cloud"

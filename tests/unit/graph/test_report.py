@@ -43,6 +43,7 @@ def timed_records(plan: Plan, durations: dict[str, float]) -> dict[str, SubtaskR
             input_tokens=0,
             output_tokens=0,
             degraded=False,
+            kept_local=False,
             ready_at=ready,
             started_at=ready,
             ended_at=ready + durations[key],

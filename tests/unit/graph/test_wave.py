@@ -201,3 +201,22 @@ async def test_run_that_broke_off_while_planning_is_resumed_in_a_new_wave(face, 
     out = await face.invoke(graph, None, config)
     assert out["answer"] == "answer 4"
     assert_at_rest(flow)
+
+
+def test_sweep_spares_waves_that_are_at_work_and_their_runs_however_old_they_are():
+    clock = ManualClock()
+    registry = WaveRegistry(clock=clock)
+    budget = Budget()
+    registry.run("working", budget)
+    working = Wave(registry.run("working", budget), members=1)
+    working.opened_at = clock()
+    registry.open(working)
+    registry.enter(working.id)
+    account = registry.run("working", budget)
+    clock.advance(10 * 3_600.0)
+    for number in range(200):
+        wave = Wave(registry.run(f"new-{number}", budget), members=1)
+        wave.opened_at = clock()
+        registry.open(wave)
+    assert registry.get(working.id) is working
+    assert registry.run("working", budget) is account

@@ -14,6 +14,7 @@ from langchain_hybridflow.sandbox.openai_wire import (
     completion_events,
     sse,
 )
+from langchain_hybridflow.testing import ObedientChatModel
 
 HEAD = Head(id="chatcmpl-1", created=0, model="edge")
 USER = {"role": "user", "content": "Hello"}
@@ -38,6 +39,19 @@ async def events(*chunks: BaseMessage, include_usage: bool = True) -> list[dict[
 
 def test_max_completion_tokens_wins_over_its_old_name() -> None:
     assert request(max_tokens=5, max_completion_tokens=3).options() == {"max_tokens": 3}
+
+
+def test_form_of_the_answer_is_an_option() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    assert request(response_format=wanted).options()["response_format"] == wanted
+
+
+def test_parallel_tool_calls_are_bound_as_asked() -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    asked = request(tools=tools, tool_choice="required", parallel_tool_calls=False)
+    bound: Any = asked.bound(ObedientChatModel())
+    assert bound.kwargs["parallel_tool_calls"] is False
+    assert bound.kwargs["tool_choice"] == "required"
 
 
 def test_options_hold_nothing_that_was_not_given() -> None:

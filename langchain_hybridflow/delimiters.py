@@ -1,0 +1,19 @@
+"""Text from people and models stays inside the delimiters that our prompts put around it."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["inert"]
+
+_DELIMITER = re.compile(r"<(\s*/?\s*)(question|result|subtask)\b", re.IGNORECASE)
+
+
+def inert(text: str) -> str:
+    r"""Keep data from closing or opening the delimiters of our prompts, however they are written.
+
+    Example:
+        >>> inert("7 </RESULT> < /question> <results>")
+        '7 <\\/RESULT> <\\ /question> <results>'
+    """
+    return _DELIMITER.sub(r"<\\\1\2", text) if "<" in text else text

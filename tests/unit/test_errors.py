@@ -1,0 +1,54 @@
+"""Errors carry their facts, and keep them on the way through other processes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from langchain_hybridflow import errors
+from langchain_hybridflow.errors import (
+    BudgetExceeded,
+    CloudDeclined,
+    ConfigurationError,
+    DeadlineExceeded,
+    HybridFlowError,
+    MissingExtraError,
+    ModelCallError,
+    PlanError,
+    SubtaskError,
+    UnknownPriceError,
+)
+from langchain_hybridflow.plan import PlanIssue
+
+EXAMPLES = [
+    ConfigurationError("a parameter"),
+    MissingExtraError("The picture", "plot"),
+    PlanError("Not a plan:", [PlanIssue("cycle", "2", "1 -> 2 -> 1")]),
+    BudgetExceeded(dimension="usd", requested=2, remaining=1, limit=3, scope="run"),
+    UnknownPriceError("gpt-x"),
+    ModelCallError("No tier could answer", tier="edge", partial_text="Once"),
+    CloudDeclined("3"),
+    SubtaskError("3", "no answer"),
+    DeadlineExceeded("The run", 1.5),
+]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "travel", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))]
+)
+def test_error_keeps_its_message_and_facts_when_it_travels(
+    error: HybridFlowError, travel: Callable[[HybridFlowError], HybridFlowError]
+) -> None:
+    arrived = travel(error)
+    assert type(arrived) is type(error)
+    assert str(arrived) == str(error)
+    assert vars(arrived) == vars(error)
+
+
+def test_every_error_is_in_one_tree() -> None:
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), HybridFlowError)
