@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"calls"}),
     frozenset({"chat_models"}),
     frozenset({"planner"}),
-    frozenset({"graph"}),
+    frozenset({"agents", "graph"}),
     frozenset({"report"}),
     frozenset({"cli", "testing"}),
 )
