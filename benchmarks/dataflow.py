@@ -5,8 +5,8 @@
 Makespan: random plans of 3-12 subtasks of 50-600 ms each, run by
 - ours:        `HybridFlowGraph.compile(plan=...)`, with router, ledger and subgraphs;
 - naive:       the same calls as a plain LangGraph, one node a subtask, edges = dependencies;
-- sequential:  one subtask after the other.
-All three of a plan in one run, one after the other, in an order that is drawn anew for each plan.
+- sequential:  one subtask after the other; not run, it is the sum of the durations.
+Ours and naive run one after the other in one process, in an order that is drawn for each plan.
 The figure is makespan / critical path; 1 is as fast as the dependencies allow.
 
 Overhead: the same graphs with models that answer at once, for plans of 6 to 200 subtasks; the time
