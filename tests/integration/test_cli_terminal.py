@@ -25,7 +25,8 @@ def terminal(*args: str, **environ: str) -> Iterator[tuple[subprocess.Popen[byte
     """Run the program in a terminal of its own; yields the process and what the person sees."""
     person, program = pty.openpty()
     fcntl.ioctl(program, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    ours = ("COLUMNS", "LINES", "NO_COLOR")  # what a CI sets is not what a person has
+    inherited = {key: value for key, value in os.environ.items() if key not in ours}
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, *args],
         stdin=program,
