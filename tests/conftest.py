@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
@@ -42,3 +43,17 @@ def require() -> Callable[[str], None]:
         pytest.skip(message)
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def fresh_client_pools() -> Iterator[None]:
+    """Let no test meet the connections of another one.
+
+    Clients of langchain-openai share a pool for each address, and it is bound to the event loop
+    that was first. Two test servers that happen to get the same port would share it, too.
+    """
+    yield
+    module = sys.modules.get("langchain_openai.chat_models._client_utils")
+    for value in vars(module).values() if module else ():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
