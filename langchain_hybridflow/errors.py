@@ -8,13 +8,16 @@ HybridFlowError
 ├── PlanError                a plan that is not a valid DAG of subtasks; `.issues` lists every fault
 ├── BudgetError
 │   ├── BudgetExceeded       a call was refused because a limit would have been passed
+│   │   └── NobodyToAsk      and nobody can be asked for more where the call was made
 │   ├── UnknownPriceError    a USD limit is set and the model has no price
 │   └── LedgerError          the ledger was used against its contract
+│       └── LedgerUnavailable  the store of the ledger does not answer
 ├── InputError               a question that cannot be worked on: empty, too long, not text
 ├── RoutingError             a router failed, or answered with something that is not a decision
 ├── CapabilityError          neither tier can answer such a call: it has no tools, no images, ...
 ├── PolicyViolation          no tier that can answer is one that the policy allows
 ├── ModelCallError           a model call failed on every tier that was allowed to answer
+│   └── CircuitOpen          a tier failed several times in a row and is left alone for a while
 ├── CloudDeclined            a person did not approve a cloud call
 ├── SubtaskError             a subtask failed and the graph was told to raise
 └── DeadlineExceeded         the run, or one of its subtasks, ran out of time
@@ -26,6 +29,7 @@ attributes of the error, for programs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -33,15 +37,18 @@ __all__ = [
     "BudgetError",
     "BudgetExceeded",
     "CapabilityError",
+    "CircuitOpen",
     "CloudDeclined",
     "ConfigurationError",
     "DeadlineExceeded",
     "HybridFlowError",
     "InputError",
     "LedgerError",
+    "LedgerUnavailable",
     "MissingExtraError",
     "ModelCallError",
     "ModelSpecError",
+    "NobodyToAsk",
     "PlanError",
     "PolicyViolation",
     "RoutingError",
@@ -161,6 +168,29 @@ class BudgetExceeded(BudgetError):
         )
 
 
+class NobodyToAsk(BudgetExceeded, ConfigurationError):
+    """A call was refused, and `on_exhausted="ask"` finds nobody to ask where it was made.
+
+    Args:
+        refused: The refusal.
+    """
+
+    def __init__(self, refused: BudgetExceeded) -> None:
+        super().__init__(
+            dimension=refused.dimension,
+            requested=refused.requested,
+            remaining=refused.remaining,
+            limit=refused.limit,
+            scope=refused.scope,
+        )
+        message = (
+            f"{refused} on_exhausted='ask' would ask a person by a LangGraph interrupt, and that "
+            f"takes a call from within a LangGraph that has a checkpointer and runs in a thread "
+            f"(config={{'configurable': {{'thread_id': ...}}}})."
+        )
+        self.args = (message,)
+
+
 class UnknownPriceError(BudgetError):
     """A USD limit is set, but nobody has said what the model costs."""
 
@@ -175,6 +205,25 @@ class UnknownPriceError(BudgetError):
 
 class LedgerError(BudgetError):
     """The ledger was used against its contract, for example one lease id for two amounts."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The store of the ledger does not answer, so that nothing can be reserved for sure.
+
+    Args:
+        url: Where the store is; only what is no secret of it is kept: no user, no query.
+        reason: What the client of the store says.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        # To the last "@", and up to the query: passwords hold all kinds of characters.
+        self.url = re.split("[?&#]", re.sub(r"//.*@", "//", url))[0]
+        self.reason = reason.replace(url, self.url)
+        super().__init__(
+            f"The ledger at {self.url} does not answer: {self.reason}. Nothing can be reserved "
+            f"until it does. Check that the server runs, and that the URL and the network are "
+            f"right."
+        )
 
 
 class InputError(HybridFlowError):
@@ -245,6 +294,27 @@ class ModelCallError(HybridFlowError):
         super().__init__(message)
 
 
+class CircuitOpen(ModelCallError):
+    """A call was not made, because its tier failed several times in a row and is left alone.
+
+    Args:
+        tier: The tier that is left alone.
+        failures: After how many outages in a row that happens.
+        retry_in_s: Seconds until a call may try it again.
+    """
+
+    def __init__(self, tier: str, *, failures: int, retry_in_s: float) -> None:
+        self.failures = failures
+        self.retry_in_s = retry_in_s
+        times = "1 time" if failures == 1 else f"{failures} times"
+        super().__init__(
+            f"The {tier} failed {times} in a row, and is left alone for another "
+            f"{max(retry_in_s, 0.0):.1f} s. Check that its server is up, or change that with "
+            f"RoutedChatModel(breaker=Breaker(fail_max=..., reset_timeout_s=...)) or breaker=None.",
+            tier=tier,
+        )
+
+
 class CloudDeclined(HybridFlowError):
     """A person was asked to approve a cloud call and did not."""
 
@@ -270,11 +340,19 @@ class DeadlineExceeded(HybridFlowError):
     Args:
         what: What ran out of time.
         limit_s: The time it had, in seconds.
+        expected_s: The time that it was expected to take, if it was not begun for that reason.
     """
 
-    def __init__(self, what: str, limit_s: float) -> None:
+    def __init__(self, what: str, limit_s: float, *, expected_s: float | None = None) -> None:
         self.limit_s = limit_s
+        self.expected_s = expected_s
+        late = (
+            f"took longer than {limit_s:g} s"
+            if expected_s is None
+            else f"is expected to take {expected_s:.3g} s and has {limit_s:.3g} s"
+        )
         super().__init__(
-            f"{what} took longer than {limit_s:g} s. Give it more time "
-            f"(Budget(deadline_s=...), HybridFlowGraph(subtask_timeout_s=...)) or a faster model."
+            f"{what} {late}. Give it more time "
+            f"(Budget(deadline_s=...), HybridFlowGraph(subtask_timeout_s=...), or the time-outs of "
+            f"RoutedChatModel), or take a faster model."
         )

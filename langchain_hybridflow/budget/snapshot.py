@@ -28,7 +28,7 @@ class Gauge(Generic[AmountT]):
         spent: What was spent.
         held: What open reservations hold.
         limit: The limit, or `None` if there is none.
-        scope: Whose limit it is: `"budget"` or `"run"`.
+        scope: Whose limit it is, such as `"budget"` or `"run"`.
 
     Example:
         >>> gauge = Gauge(spent=3, held=1, limit=8, scope="run")
@@ -75,8 +75,8 @@ class BudgetSnapshot:
         shadow_price: Price of one unit of the budget (lambda of the knapsack); 0 while the budget
             does not bind.
 
-    Each of the three gauges shows the account with the least left: this run, or the budget that
-    all its runs share. `BudgetSnapshot()` is the state of a budget without limits and without
+    Each of the three gauges shows the account with the least left: this run, its user, or the
+    budget that all share. `BudgetSnapshot()` is the state of a budget without limits and without
     spending.
 
     Example:
@@ -127,6 +127,7 @@ class BudgetSnapshot:
         run: Amounts = NOTHING,
         elapsed_s: float = 0.0,
         deadline_s: float | None = None,
+        shadow_price: float = 0.0,
     ) -> BudgetSnapshot:
         """Build a snapshot from the states of all accounts that a call is held in."""
         return cls(
@@ -136,6 +137,7 @@ class BudgetSnapshot:
             run=run,
             elapsed_s=elapsed_s,
             deadline_s=deadline_s,
+            shadow_price=shadow_price,
         )
 
 

@@ -9,21 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from math import isfinite
 from typing import Final, Literal, TypeAlias
 
 from langchain_hybridflow.errors import ConfigurationError
 
 __all__ = [
     "DIMENSIONS",
+    "MAX_KEY_CHARS",
     "NOTHING",
     "Account",
     "AccountState",
     "Amounts",
+    "Column",
     "Denial",
+    "Difference",
     "Dimension",
     "Lease",
     "Limits",
+    "Note",
     "Number",
+    "Reconciliation",
     "micros_to_usd",
     "to_decimal",
 ]
@@ -32,6 +38,12 @@ Dimension: TypeAlias = Literal["usd_micros", "cloud_tokens", "cloud_calls"]
 """What a ledger counts; also the names of the fields of `Amounts`."""
 
 DIMENSIONS: tuple[Dimension, ...] = ("usd_micros", "cloud_tokens", "cloud_calls")
+
+Column: TypeAlias = Literal["used", "held", "overdraft"]
+"""The counters that a ledger keeps for each key, three integers each (see `DIMENSIONS`)."""
+
+MAX_KEY_CHARS = 1_000
+"""Longest key of an account and longest lease id: what every store can index."""
 
 Number: TypeAlias = Decimal | float | int | str
 """A number as people write it; floats are read through `str`, so that 0.1 means 0.1."""
@@ -186,23 +198,89 @@ def _floor_micros(usd: Decimal) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Something that has limits of its own: a budget, a run, later a user or a tenant.
+    """Something that has limits of its own: a budget, a run, a user, a tenant.
+
+    To a ledger, a key is a name and no more. A window of time is a part of the key: "the 21st of
+    November" is another account than the day after it, and a rolling window is cut into buckets,
+    each with a key of its own.
 
     Args:
-        key: Identity of the account in its ledger; the counters belong to the key.
+        key: Identity of the account in its ledger; what is reserved is held, and booked, here.
         scope: What people call it in messages, such as `"budget"` or `"run"`.
         limits: Its limits. They travel with each call and are not stored with the counters, so
             that a changed limit holds from the next reservation on.
+        earlier: Keys of the earlier buckets that still lie in a rolling window. Limits are checked
+            against the sum over `key` and these, and nothing is written to them.
+        keep_s: Seconds after which a ledger may forget the counters of `key`, counted from the last
+            time that something was held or booked there, and never while a lease is open in it;
+            `None` for never.
+
+    Raises:
+        ConfigurationError: If a key is empty, longer than `MAX_KEY_CHARS`, or has characters that
+            cannot be printed; if one is named twice; or if `keep_s` is not a positive time.
+
+    Example:
+        >>> Account("api/12", "user", Limits(cloud_calls=6), earlier=("api/11", "api/10")).keys
+        ('api/12', 'api/11', 'api/10')
     """
 
     key: str
     scope: str
     limits: Limits = field(default_factory=Limits)
+    earlier: tuple[str, ...] = ()
+    keep_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_key(self.key)
+        if self.earlier:
+            for key in self.earlier:
+                _check_key(key)
+            if len({self.key, *self.earlier}) != 1 + len(self.earlier):
+                raise ConfigurationError(
+                    f"Account {self.key!r} names a key twice; it would be counted twice: "
+                    f"earlier={self.earlier!r}."
+                )
+        if self.keep_s is not None and not (isfinite(self.keep_s) and self.keep_s > 0):
+            raise ConfigurationError(
+                f"keep_s must be a finite, positive number of seconds or None, not {self.keep_s!r}."
+            )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that are counted against the limits, the current one first."""
+        return (self.key, *self.earlier)
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str) or not key:
+        raise ConfigurationError(f"The key of an account must be a text, not {key!r}.")
+    if len(key) > MAX_KEY_CHARS:
+        raise ConfigurationError(
+            f"The key of an account has {len(key)} characters, and at most {MAX_KEY_CHARS} are "
+            f"allowed: {key[:40]!r}... Use a shorter name, or a digest of the long one."
+        )
+    if not key.isprintable():
+        raise ConfigurationError(
+            f"The key of an account has characters that cannot be printed: {key!r}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A small text that belongs to an account and that all processes share.
+
+    Args:
+        version: How often it was written; 0 if it never was.
+        text: What was written, at most 4,096 bytes of UTF-8.
+    """
+
+    version: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """The counters of one account at one instant.
+    """The counters of one account at one instant, summed over its key and the earlier ones.
 
     Args:
         account: Whose counters these are.
@@ -211,12 +289,16 @@ class AccountState:
         overdraft: The part of `used` that no reservation covered: a call that cost more than was
             reserved for it, or a commit that came after its lease was settled otherwise.
             `used - overdraft + held <= limit` at every instant.
+        at: That instant, in epoch seconds of the ledger's clock; not part of what is compared.
+        note: The note that belongs to `account.key`, or `None` if nobody has written one.
     """
 
     account: Account
     used: Amounts = NOTHING
     held: Amounts = NOTHING
     overdraft: Amounts = NOTHING
+    at: float = field(default=0.0, compare=False)
+    note: Note | None = None
 
     def remaining(self, dimension: Dimension) -> int | None:
         """What can still be reserved, in ledger units; `None` without a limit, else >= 0.
@@ -241,8 +323,9 @@ class Lease:
     Args:
         id: Who reserved; one id stands for one purchase.
         amounts: What is held, in each of the accounts.
-        accounts: The accounts that it is held in.
-        expires_at: When the ledger gives the lease up, in seconds of the ledger's own clock.
+        accounts: The accounts that it is held in, as they were when it was granted: its cost is
+            booked there, whatever window it is by then.
+        expires_at: When the ledger gives the lease up, in epoch seconds of the ledger's clock.
     """
 
     id: str
@@ -270,3 +353,39 @@ class Denial:
     limit: int
     scope: str
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A counter that is not what the journal says.
+
+    Args:
+        key: Key of the account.
+        column: Which of its counters.
+        dimension: Which number of that counter.
+        counted: What the counter says, in ledger units (micro-USD, tokens, calls).
+        journal: What follows from the journal and the open leases, in the same unit.
+    """
+
+    key: str
+    column: Column
+    dimension: Dimension
+    counted: int
+    journal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What came out when a ledger compared its counters with its journal.
+
+    Args:
+        accounts_checked: How many keys were compared.
+        differences: All differences found, sorted by key, column and dimension as they are listed
+            in `Column` and `DIMENSIONS`; empty if all is well.
+        repaired: Whether the counters were set to what the journal says; `False` also if there was
+            nothing to repair.
+    """
+
+    accounts_checked: int
+    differences: tuple[Difference, ...] = ()
+    repaired: bool = False

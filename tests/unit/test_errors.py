@@ -15,6 +15,7 @@ from langchain_hybridflow.errors import (
     ConfigurationError,
     DeadlineExceeded,
     HybridFlowError,
+    LedgerUnavailable,
     MissingExtraError,
     ModelCallError,
     PlanError,
@@ -29,6 +30,7 @@ EXAMPLES = [
     PlanError("Not a plan:", [PlanIssue("cycle", "2", "1 -> 2 -> 1")]),
     BudgetExceeded(dimension="usd", requested=2, remaining=1, limit=3, scope="run"),
     UnknownPriceError("gpt-x"),
+    LedgerUnavailable("redis://127.0.0.1:6379/0", "connection refused"),
     ModelCallError("No tier could answer", tier="edge", partial_text="Once"),
     CloudDeclined("3"),
     SubtaskError("3", "no answer"),
@@ -52,3 +54,19 @@ def test_error_keeps_its_message_and_facts_when_it_travels(
 def test_every_error_is_in_one_tree() -> None:
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), HybridFlowError)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://ann:s3cret@db:6379/0",
+        "redis://:s3/c?r#et@db:6379/0",
+        "postgresql://db:6379/0?user=a@b&password=s3cret",
+        "postgresql://db:6379/0?password=s3cret",
+    ],
+)
+def test_unavailable_ledger_keeps_the_password_to_itself(url: str) -> None:
+    error = LedgerUnavailable(url, f"cannot reach {url}")
+    for shown in (str(error), repr(error), str(vars(error))):
+        assert "s3" not in shown
+    assert error.url.startswith(url.partition("//")[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from hypothesis import settings
 
 from langchain_hybridflow.budget import Ledger, MemoryLedger
@@ -13,10 +15,13 @@ class TestMemoryLedgerConformance(LedgerConformance):
         return MemoryLedger(clock=clock)
 
 
-TestChargingMachine = ledger_state_machine(lambda clock: MemoryLedger(clock=clock)).TestCase
-TestChargingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+def _machine(on_expiry: Literal["charge", "refund"], *, examples: int) -> Any:
+    case = ledger_state_machine(
+        lambda clock: MemoryLedger(clock=clock, on_expiry=on_expiry), on_expiry=on_expiry
+    ).TestCase
+    case.settings = settings(case.settings, max_examples=examples, stateful_step_count=40)
+    return case
 
-TestRefundingMachine = ledger_state_machine(
-    lambda clock: MemoryLedger(clock=clock, on_expiry="refund"), on_expiry="refund"
-).TestCase
-TestRefundingMachine.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+
+TestChargingMachine = _machine("charge", examples=60)
+TestRefundingMachine = _machine("refund", examples=30)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_hybridflow.budget import NOTHING, Account, AccountState, Amounts, Limits
+from langchain_hybridflow.budget import NOTHING, Account, AccountState, Amounts, Limits, Note
 from langchain_hybridflow.budget.types import micros_to_usd
 from langchain_hybridflow.errors import ConfigurationError
 
@@ -89,3 +89,33 @@ def test_limits_survive_copying_and_pickling() -> None:
     for copied in (copy.deepcopy(limits), pickle.loads(pickle.dumps(limits)), replace(limits)):
         assert copied == limits
         assert copied.usd_micros == 50_000
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "a\0", "\ud800", "x" * 1_001, 7, None])
+def test_account_is_refused_when_its_key_fits_no_store(key: Any) -> None:
+    with pytest.raises(ConfigurationError, match="key"):
+        Account(key, "user")
+    with pytest.raises(ConfigurationError, match="key"):
+        Account("user", "user", earlier=(key,))
+
+
+def test_account_takes_names_in_any_script() -> None:
+    assert Account("user/Åsa 山田 {x}", "user").keys == ("user/Åsa 山田 {x}",)
+
+
+@pytest.mark.parametrize("earlier", [("a",), ("b", "b")])
+def test_account_is_refused_when_a_bucket_would_be_counted_twice(earlier: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="twice"):
+        Account("a", "user", earlier=earlier)
+
+
+@pytest.mark.parametrize("keep_s", [0.0, -1.0, float("nan"), float("inf")])
+def test_account_is_refused_when_it_is_kept_for_no_time(keep_s: float) -> None:
+    with pytest.raises(ConfigurationError, match="keep_s"):
+        Account("a", "user", keep_s=keep_s)
+
+
+def test_account_states_are_equal_when_read_at_different_times() -> None:
+    account = Account("a", "budget")
+    assert AccountState(account, at=1.0) == AccountState(account, at=2.0)
+    assert AccountState(account, note=Note(1, "x")) != AccountState(account)

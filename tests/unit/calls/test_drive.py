@@ -40,6 +40,10 @@ class RemoteLedger:
 
     def __init__(self) -> None:
         self.memory = MemoryLedger()
+        self.now, self.anow = self.memory.now, self.memory.anow
+        self.swap_note, self.aswap_note = self.memory.swap_note, self.memory.aswap_note
+        self.reconcile, self.areconcile = self.memory.reconcile, self.memory.areconcile
+        self.close, self.aclose = self.memory.close, self.memory.aclose
         self.gate = asyncio.Event()
         self.waiting = asyncio.Event()
         self.gate.set()

@@ -2,95 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
+import faulty_ledgers as faulty
 import pytest
 from hypothesis import Phase, settings
 
 from langchain_hybridflow import testing
-from langchain_hybridflow.budget import (
-    NOTHING,
-    Account,
-    AccountState,
-    Amounts,
-    Denial,
-    Lease,
-    Ledger,
-    MemoryLedger,
-)
+from langchain_hybridflow.budget import Ledger, MemoryLedger
 from langchain_hybridflow.errors import LedgerError
-from langchain_hybridflow.testing import ManualClock, ledger_state_machine
+from langchain_hybridflow.testing import LedgerConformance, ManualClock, ledger_state_machine
 
 
-class ChecksAfterwards(MemoryLedger):
-    """Grants whatever is asked, as a counter that is read before and written after a call does."""
-
-    def _first_denial(self, amounts: Amounts, accounts: object) -> Denial | None:
-        return None
-
-
-class ChecksOnlyOneAccount(MemoryLedger):
-    """Forgets the parent scopes."""
-
-    def _first_denial(self, amounts: Amounts, accounts: Sequence[Account]) -> Denial | None:  # type: ignore[override]
-        return super()._first_denial(amounts, accounts[:1])
-
-
-class LeaksReleases(MemoryLedger):
-    """Keeps the reservation of a call that failed."""
-
-    def release(self, lease_id: str) -> bool:
-        return lease_id in self._open
-
-
-class CountsCommitsTwice(MemoryLedger):
-    """Books a repeated commit again."""
-
-    def _commit_late(self, lease_id: str, actual: Amounts) -> None:
-        self._add("used", self._settled[lease_id].accounts, actual)
-
-
-class DropsOverdraft(MemoryLedger):
-    """Books no more than was reserved."""
-
-    def commit(self, lease_id: str, actual: Amounts) -> bool:
-        lease = self._open.get(lease_id)
-        if lease is not None:
-            covered = (min(pair) for pair in zip(actual, lease.amounts, strict=True))
-            actual = Amounts(*covered)
-        return super().commit(lease_id, actual)
-
-
-class RefundsExpired(MemoryLedger):
-    """Takes for granted that a call whose worker died was never made."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(clock=clock, on_expiry="refund")
-
-
-class NeverExpires(MemoryLedger):
-    """Leaks what a dead worker held."""
-
-    def _settle_expired(self, now: float) -> tuple[Lease, ...]:
-        return ()
-
-
-class HidesOverdraft(MemoryLedger):
-    """Books overdraft without saying so."""
-
-    def snapshot(self, accounts: Sequence[Account]) -> tuple[AccountState, ...]:
-        return tuple(
-            AccountState(state.account, state.used, state.held, NOTHING)
-            for state in super().snapshot(accounts)
-        )
-
-
-def _passes(factory: Callable[[ManualClock], Ledger]) -> bool:
+def _passes(factory: Callable[[ManualClock], Any], *, examples: int = 400) -> bool:
     case = ledger_state_machine(factory).TestCase
     case.settings = settings(
-        max_examples=100,
+        case.settings,
+        max_examples=examples,
         stateful_step_count=40,
         derandomize=True,
         database=None,
@@ -104,27 +36,102 @@ def _passes(factory: Callable[[ManualClock], Ledger]) -> bool:
     return True
 
 
-def test_machine_passes_a_ledger_that_keeps_the_contract() -> None:
-    assert _passes(lambda clock: MemoryLedger(clock=clock))
+@pytest.mark.parametrize("handles", [1, 3])
+def test_machine_passes_a_ledger_that_keeps_the_contract(handles: int) -> None:
+    assert _passes(lambda clock: (MemoryLedger(clock=clock),) * handles, examples=30)
+
+
+def test_machine_catches_handles_that_do_not_share_their_store() -> None:
+    assert not _passes(lambda clock: (MemoryLedger(clock=clock), MemoryLedger(clock=clock)))
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        ChecksAfterwards,
-        ChecksOnlyOneAccount,
-        LeaksReleases,
-        CountsCommitsTwice,
-        DropsOverdraft,
-        RefundsExpired,
-        NeverExpires,
-        HidesOverdraft,
+        faulty.ChecksAfterwards,
+        faulty.ChecksOnlyOneAccount,
+        faulty.ChecksOnlyTheCurrentBucket,
+        faulty.CountsCommitsTwice,
+        faulty.CountsOnlyWhatIsUsed,
+        faulty.DropsAsyncCommits,
+        faulty.DropsLateCommits,
+        faulty.DropsOverdraft,
+        faulty.ExpiresTooLate,
+        faulty.ForgetsHalf,
+        faulty.ForgetsTooEarly,
+        faulty.ForgetsWhatIsOpen,
+        faulty.HidesOverdraft,
+        faulty.HoldsReplaysAgain,
+        faulty.HoldsWhereItIsGranted,
+        faulty.LeaksReleases,
+        faulty.LosesNotes,
+        faulty.NeverCountsNotes,
+        faulty.NeverExpires,
+        faulty.RefundsExpired,
+        faulty.ShortensLeases,
+        faulty.StandsStill,
+        faulty.SumsOnlyTheCurrentBucket,
+        faulty.UsesIdsAgain,
+        faulty.WritesNoJournal,
     ],
 )
 def test_machine_catches_a_ledger_that_breaks_the_contract(
     broken: Callable[[ManualClock], Ledger],
 ) -> None:
     assert not _passes(broken)
+
+
+class _Suite(LedgerConformance):
+    """The suite on any ledger, called test by test; pytest does not collect it."""
+
+    threads = 16
+    patience_s = 0.2
+
+    def __init__(self, factory: Callable[[ManualClock], Ledger]) -> None:
+        self._factory = factory
+
+    def make_ledger(self, clock: ManualClock) -> Ledger:
+        return self._factory(clock)
+
+    def run(self, test: str) -> None:
+        """Run one test with the ledger, as pytest would."""
+        clock = ManualClock(start_s=1_000.0)
+        ledger = self._factory(clock)
+        given = {"clock": clock, "ledger": ledger, "other": ledger}
+        method = getattr(self, test)
+        method(**{name: given[name] for name in inspect.signature(method).parameters})
+
+
+@pytest.mark.parametrize(
+    ("broken", "test"),
+    [
+        (faulty.ReadsThenWrites, "test_limit_holds_exactly_when_threads_race"),
+        (faulty.ReadsThenWrites, "test_limit_holds_exactly_when_200_coroutines_race"),
+        (faulty.ReadsThenWrites, "test_window_holds_exactly_when_threads_race_in_all_buckets"),
+        (faulty.SwapsUnlocked, "test_note_loses_nothing_when_threads_swap_it"),
+        (faulty.HasAPlainLock, "test_lease_can_be_settled_in_the_middle_of_another_call"),
+        (faulty.LeaksWhenCancelled, "test_reserve_leaves_nothing_held_when_it_is_cancelled"),
+        (faulty.FreesTooMuchWhenCancelled, "test_open_lease_stays_when_its_replay_is_cancelled"),
+        (faulty.CommitsInTwoSteps, "test_settlement_is_whole_when_it_is_cancelled_and_sent_again"),
+        (faulty.ClosesForGood, "test_close_is_harmless_when_it_comes_twice"),
+        (faulty.ChecksOnlyTheCurrentBucket, "test_limit_counts_the_earlier_buckets_of_a_window"),
+        (faulty.SumsOnlyTheCurrentBucket, "test_snapshot_sums_over_the_window"),
+        (faulty.ForgetsTooEarly, "test_counters_are_kept_when_their_time_is_not_over"),
+        (faulty.ForgetsWhatIsOpen, "test_counters_are_kept_when_a_lease_is_open"),
+        (faulty.ForgetsHalf, "test_counters_are_forgotten_all_at_once"),
+        (faulty.LosesNotes, "test_note_stands_when_somebody_was_faster"),
+        (faulty.NeverCountsNotes, "test_note_is_written_when_nobody_was_faster"),
+        (faulty.WritesNoJournal, "test_journal_explains_the_counters"),
+        (faulty.SeesNoDifference, "test_journal_explains_the_counters"),
+        (faulty.StandsStill, "test_clock_moves_with_time"),
+    ],
+)
+def test_suite_catches_a_ledger_that_breaks_the_contract(
+    broken: Callable[[ManualClock], Ledger], test: str
+) -> None:
+    _Suite(lambda clock: MemoryLedger(clock=clock)).run(test)
+    with pytest.raises((AssertionError, AttributeError, LedgerError)):
+        _Suite(broken).run(test)
 
 
 @pytest.mark.parametrize("package", ["pytest", "hypothesis"])
