@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from langchain_hybridflow.budget import Budget, Limits, Price
+    from langchain_hybridflow.budget import Budget, Limits, Price, Scope, Window
     from langchain_hybridflow.chat_models import RoutedChatModel
     from langchain_hybridflow.errors import HybridFlowError
     from langchain_hybridflow.graph import HybridFlowGraph
@@ -34,7 +34,9 @@ __all__ = [
     "Price",
     "RouteDecision",
     "RoutedChatModel",
+    "Scope",
     "Subtask",
+    "Window",
 ]
 
 _HOME_OF = {
@@ -46,7 +48,9 @@ _HOME_OF = {
     "Price": "budget",
     "RouteDecision": "routing",
     "RoutedChatModel": "chat_models",
+    "Scope": "budget",
     "Subtask": "plan",
+    "Window": "budget",
 }
 
 

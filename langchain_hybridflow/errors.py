@@ -3,6 +3,7 @@
 ```
 HybridFlowError
 ├── ConfigurationError       a parameter or combination of parameters that cannot work
+│   ├── ArtifactError        a saved router cannot be loaded as it is, or may not be trusted
 │   ├── MissingExtraError    an optional package is not installed
 │   └── ModelSpecError       a model named on the command line cannot be found or built
 ├── PlanError                a plan that is not a valid DAG of subtasks; `.issues` lists every fault
@@ -34,6 +35,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 __all__ = [
+    "ArtifactError",
     "BudgetError",
     "BudgetExceeded",
     "CapabilityError",
@@ -76,6 +78,10 @@ def _restored(
 
 class ConfigurationError(HybridFlowError):
     """A parameter, or a combination of parameters, cannot work as given."""
+
+
+class ArtifactError(ConfigurationError):
+    """A saved router, or another learnt object, cannot be loaded, or may not be trusted."""
 
 
 class MissingExtraError(ConfigurationError):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from itertools import starmap
+from typing import NamedTuple, TypeAlias
 
 from langchain_hybridflow.budget.rules import differences_of
 from langchain_hybridflow.budget.types import (
+    NOTHING,
     Account,
     AccountState,
     Amounts,
@@ -113,11 +115,20 @@ class _Ages:
         return forgotten
 
 
+class _Move(NamedTuple):
+    """A line of the journal: what was booked under one key is booked under another instead."""
+
+    source: str
+    target: str
+    used: Amounts
+    overdraft: Amounts
+
+
 class _Journal:
     """What was booked, line by line; old lines are summed up, so that it stays small."""
 
     def __init__(self) -> None:
-        self._lines: list[_Line | str] = []
+        self._lines: list[_Line | _Move | str] = []
         self._opening: dict[str, tuple[list[int], list[int]]] = {}
         self._is_summing = False
 
@@ -127,7 +138,10 @@ class _Journal:
     def forget(self, key: str) -> None:
         self._write(key)
 
-    def _write(self, line: _Line | str) -> None:
+    def move(self, move: _Move) -> None:
+        self._write(move)
+
+    def _write(self, line: _Line | _Move | str) -> None:
         self._lines.append(line)
         if len(self._lines) > _LINES_KEPT:
             self._sum_up()
@@ -141,15 +155,25 @@ class _Journal:
             if isinstance(line, str):
                 self._opening.pop(line, None)
                 continue
+            if isinstance(line, _Move):
+                source, target = self._balance(line.source), self._balance(line.target)
+                for place, amounts in enumerate((line.used, line.overdraft)):
+                    _subtract(source[place], amounts)
+                    _add(target[place], amounts)
+                continue
             accounts, used, overdraft = line
             for account in accounts:
-                balance = self._opening.get(account.key)
-                if balance is None:
-                    balance = self._opening[account.key] = ([0, 0, 0], [0, 0, 0])
+                balance = self._balance(account.key)
                 _add(balance[0], used)
                 if overdraft:
                     _add(balance[1], overdraft)
         self._is_summing = False
+
+    def _balance(self, key: str) -> tuple[list[int], list[int]]:
+        balance = self._opening.get(key)
+        if balance is None:
+            balance = self._opening[key] = ([0, 0, 0], [0, 0, 0])
+        return balance
 
     def balances(self, leases: Iterable[Lease]) -> dict[str, _Counters]:
         """What the counters must be when these leases are open."""
@@ -214,6 +238,29 @@ class Books:
             counters = self._touched(account, now)
             _add(counters.used, uncovered)
             _add(counters.overdraft, uncovered)
+
+    def move(self, key: str, target: str) -> tuple[Amounts, Amounts]:
+        """Take all that was booked under a key to another one; returns used and overdraft."""
+        source = self._counters.get(key)
+        if source is None:
+            return NOTHING, NOTHING
+        used, overdraft = Amounts(*source.used), Amounts(*source.overdraft)
+        if used:
+            self._version += 1
+            self._journal.move(_Move(key, target, used, overdraft))
+            archive = self._counters.setdefault(target, _Counters())
+            for column, amounts in (("used", used), ("overdraft", overdraft)):
+                _subtract(getattr(source, column), amounts)
+                _add(getattr(archive, column), amounts)
+        return used, overdraft
+
+    def open_in(self, key: str) -> int:
+        """How many leases are open in an account."""
+        return self._counters.get(key, _NOTHING_COUNTED).leases
+
+    def all_keys(self) -> set[str]:
+        """All keys that have counters or a note."""
+        return {*list(self._counters), *list(self._notes)}
 
     def used_and_held(self, account: Account) -> tuple[Sequence[int], Sequence[int]]:
         """The sums over all keys of an account that its limits are checked against."""
@@ -294,11 +341,12 @@ class Books:
 
     def _state(self, account: Account, at: float) -> AccountState:
         note = self._notes.get(account.key)
-        if not account.earlier and account.key not in self._counters:
-            return AccountState(account, at=at, note=note)
-        used, held, overdraft = (
-            Amounts(*self._sum(account, column)) for column in ("used", "held", "overdraft")
-        )
+        if account.earlier:
+            columns = [self._sum(account, column) for column in ("used", "held", "overdraft")]
+        else:
+            counters = self._counters.get(account.key, _NOTHING_COUNTED)
+            columns = [counters.used, counters.held, counters.overdraft]
+        used, held, overdraft = starmap(Amounts, columns)
         return AccountState(account, used, held, overdraft, at=at, note=note)
 
     def _sum(self, account: Account, column: Column) -> list[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from langchain_hybridflow.budget import rules
 from langchain_hybridflow.budget._books import Books
+from langchain_hybridflow.budget.admin import Reset, archive_of, still_in_use
 from langchain_hybridflow.budget.ledger import AsyncFromSync
 from langchain_hybridflow.budget.types import (
     NOTHING,
@@ -207,6 +208,38 @@ class MemoryLedger(AsyncFromSync):
         with self._lock:
             self._begin()
             return self._books.reconcile(self._open, repair=repair)
+
+    def list_keys(self, prefix: str = "") -> tuple[str, ...]:
+        """All keys that begin with `prefix` and have counters or a note, sorted."""
+        with self._lock:
+            self._begin()
+            return tuple(sorted(key for key in self._books.all_keys() if key.startswith(prefix)))
+
+    def open_leases(self, key: str | None = None) -> tuple[Lease, ...]:
+        """The leases that are open, or those in one account; the first to expire comes first."""
+        with self._lock:
+            self._begin()
+            leases = list(self._open.values())
+        found = (
+            lease
+            for lease in leases
+            if key is None or any(account.key == key for account in lease.accounts)
+        )
+        return tuple(sorted(found, key=lambda lease: (lease.expires_at, lease.id)))
+
+    def reset(self, key: str, *, force: bool = False) -> Reset:
+        """Let an account begin anew, and move what was used in it; see `LedgerAdmin.reset`.
+
+        Raises:
+            LedgerError: If leases are open in it and it is not forced.
+        """
+        archive = archive_of(key)
+        with self._lock:
+            self._begin()
+            open_leases = self._books.open_in(key)
+            if open_leases and not force:
+                raise still_in_use(key, open_leases)
+            return Reset(key, archive, *self._books.move(key, archive), open_leases)
 
     def close(self) -> None:
         """Do nothing: there is nothing to free but memory."""

@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
-import threading
-import uuid
-from collections.abc import Callable
-from decimal import Decimal
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from os import urandom
 
+from langchain_hybridflow.budget.about import Publisher
+from langchain_hybridflow.budget.alerts import Alerts
+from langchain_hybridflow.budget.allowance import (
+    Allowance,
+    AskForMore,
+    Shortfall,
+    shortfalls,
+)
 from langchain_hybridflow.budget.ledger import AsyncFromSync, Ledger
+from langchain_hybridflow.budget.pacing import Pacer
+from langchain_hybridflow.budget.refusals import exceeded
+from langchain_hybridflow.budget.scopes import AccountBook, BookEntry
 from langchain_hybridflow.budget.snapshot import BudgetSnapshot
+from langchain_hybridflow.budget.tally import Tally
+from langchain_hybridflow.budget.twins import Ask, Script, ado, do
 from langchain_hybridflow.budget.types import (
     NOTHING,
     Account,
+    AccountState,
     Amounts,
     Denial,
     Lease,
-    micros_to_usd,
+    Limits,
 )
-from langchain_hybridflow.errors import BudgetExceeded
+from langchain_hybridflow.errors import LedgerError, LedgerUnavailable
 
 __all__ = ["RunBudget"]
+
+logger = logging.getLogger(__name__)
 
 
 class RunBudget:
     """What one run reserves and spends; made by `Budget.start_run`, safe to share by threads.
 
     A reservation that costs nothing in any dimension (an edge call without a price) never goes
-    to the ledger.
+    to the ledger. All others are held in the accounts of the moment: windows roll on while a
+    run goes on, by the clock of the ledger.
+
+    Attributes:
+        ask: Who asks a person for more when a call does not fit, if somebody does.
+        suspends: Whether the async methods really wait: a ledger in memory answers at once.
 
     Example:
         >>> from langchain_hybridflow.budget import Amounts, Budget
@@ -42,36 +65,43 @@ class RunBudget:
         *,
         run_id: str,
         ledger: Ledger,
-        accounts: tuple[Account, ...],
+        book: AccountBook,
+        beyond: Callable[[], tuple[BookEntry, BookEntry]],
         lease_ttl_s: float,
         deadline_s: float | None,
         clock: Callable[[], float],
         elapsed_s: float,
+        ask: AskForMore | None = None,
+        pacer: Pacer | None = None,
+        alerts: Alerts | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
         self._run_id = run_id
         self._ledger = ledger
-        self._accounts = accounts
+        self.suspends = not isinstance(ledger, AsyncFromSync)
+        self._book = book
+        self._beyond = beyond
+        self.ask = ask
+        self._pacer = pacer
+        self._alerts = alerts
+        self._publisher = publisher
+        self._raised: AccountBook | None = None
+        self._raised_ids: set[str] = set()
         self._lease_ttl_s = lease_ttl_s
         self._deadline_s = deadline_s
         self._clock = clock
         self._started_at = clock() - elapsed_s
         # A run that is resumed buys its unfinished calls anew: the calls of the process before
         # it may have been made, so its leases must be charged on their own, not taken over.
-        self._lease_prefix = f"{run_id}/{uuid.uuid4().hex[:12]}/"
-        self._lock = threading.RLock()  # reentrant, for the reason given in `MemoryLedger`
-        self._unsettled: dict[str, Amounts] = {}
-        self._held = [0, 0, 0]
-        self._spent = [0, 0, 0]
+        self._lease_prefix = f"{run_id}/{urandom(6).hex()}/"
+        self._tally = Tally()
+        self._untold: deque[Ask] = deque()
+        self._earmarks: dict[str, tuple[Lease, float]] = {}
 
     @property
     def run_id(self) -> str:
         """Identity of the run."""
         return self._run_id
-
-    @property
-    def suspends(self) -> bool:
-        """Whether the async methods really wait: a ledger in memory answers at once."""
-        return not isinstance(self._ledger, AsyncFromSync)
 
     @property
     def deadline_s(self) -> float | None:
@@ -88,47 +118,52 @@ class RunBudget:
             return None
         return max(0.0, self._deadline_s - self.elapsed_s())
 
+    # ------------------------------------------------------------------ reserve, then settle
+
     def reserve(self, lease_id: str, amounts: Amounts) -> Lease:
         """Hold the worst case of a call, before the call is made.
 
         Args:
             lease_id: Identity of the call within this run, such as subtask, tier and attempt.
-                Asked for again while it is open, it is the same reservation.
+                Asked for again while it is open, it is the same reservation. What stands before
+                its first "/" is the owner, who may have an `earmark`.
             amounts: What the call can cost at worst; see `Budget.quote`.
 
         Raises:
             BudgetExceeded: If it would pass a limit; nothing is held then.
             LedgerError: If the id is open with other amounts, or was settled before.
+            LedgerUnavailable: If the store of the ledger does not answer.
         """
-        full_id = self._lease_prefix + lease_id
-        if not amounts:
-            return Lease(full_id, amounts, (), float("inf"))
-        answer = self._ledger.reserve(
-            full_id, amounts, accounts=self._accounts, ttl_s=self._lease_ttl_s
-        )
-        return self._granted(answer)
+        return do(self._ledger, self._reserving(lease_id, amounts))
+
+    async def areserve(self, lease_id: str, amounts: Amounts) -> Lease:
+        """Do what `reserve` does, without blocking the event loop."""
+        return await ado(self._ledger, self._reserving(lease_id, amounts))
 
     def commit(self, lease: Lease, actual: Amounts) -> None:
         """Book what the call really cost, and free the rest of the reservation.
 
         A cost beyond the reservation is booked as well (as overdraft), and so is one that comes
-        after the lease expired.
+        after the lease expired. If the store does not answer, that is logged and no error: what was
+        bought is there, and would be bought again. It is booked with the next reservation of this
+        run, or else charged in full when the lease expires.
 
         Raises:
             LedgerError: If another cost was booked for the lease before.
         """
-        if not lease.accounts:
-            if not actual:
-                return
-            self._reserve_late(lease)
-        self._ledger.commit(lease.id, actual)
-        self._settled(lease, actual)
+        do(self._ledger, self._committing(lease, actual))
+
+    async def acommit(self, lease: Lease, actual: Amounts) -> None:
+        """Do what `commit` does, without blocking the event loop."""
+        await ado(self._ledger, self._committing(lease, actual))
 
     def release(self, lease: Lease) -> None:
         """Free the reservation of a call that was not made; harmless after a commit."""
-        if lease.accounts:
-            self._ledger.release(lease.id)
-            self._settled(lease, NOTHING)
+        do(self._ledger, self._releasing(lease))
+
+    async def arelease(self, lease: Lease) -> None:
+        """Do what `release` does, without blocking the event loop."""
+        await ado(self._ledger, self._releasing(lease))
 
     def extend(self, lease: Lease) -> None:
         """Give a long call another full lease time from now.
@@ -139,113 +174,269 @@ class RunBudget:
         if lease.accounts:
             self._ledger.extend(lease.id, self._lease_ttl_s)
 
-    async def areserve(self, lease_id: str, amounts: Amounts) -> Lease:
-        """Do what `reserve` does, without blocking the event loop."""
-        full_id = self._lease_prefix + lease_id
-        if not amounts:
-            return Lease(full_id, amounts, (), float("inf"))
-        answer = await self._ledger.areserve(
-            full_id, amounts, accounts=self._accounts, ttl_s=self._lease_ttl_s
-        )
-        return self._granted(answer)
-
-    async def acommit(self, lease: Lease, actual: Amounts) -> None:
-        """Do what `commit` does, without blocking the event loop."""
-        if not lease.accounts:
-            if not actual:
-                return
-            await self._areserve_late(lease)
-        await self._ledger.acommit(lease.id, actual)
-        self._settled(lease, actual)
-
-    async def arelease(self, lease: Lease) -> None:
-        """Do what `release` does, without blocking the event loop."""
-        if lease.accounts:
-            await self._ledger.arelease(lease.id)
-            self._settled(lease, NOTHING)
-
     async def aextend(self, lease: Lease) -> None:
         """Do what `extend` does, without blocking the event loop."""
         if lease.accounts:
             await self._ledger.aextend(lease.id, self._lease_ttl_s)
 
-    def snapshot(self) -> BudgetSnapshot:
-        """The state of this run and of the budget it shares, for a router to read."""
-        states = self._ledger.snapshot(self._accounts)
-        return BudgetSnapshot.of(
-            states, run=self._total(), elapsed_s=self.elapsed_s(), deadline_s=self._deadline_s
-        )
+    # ------------------------------------------------------------------ earmarks
 
-    async def asnapshot(self) -> BudgetSnapshot:
+    def earmark(self, owner: str, amounts: Amounts) -> bool:
+        """Hold money for a purchase that is still to come, so that nobody else can spend it.
+
+        The first `reserve` of a lease id that begins with `owner/` takes the earmark over, as a
+        whole and in one step, if it is large enough; if not, it is given back before. A purchase
+        of nothing leaves it alone. What is not wanted any more goes back with `drop_earmarks`.
+
+        Returns:
+            Whether it is held; a limit that it would pass is no error.
+
+        Raises:
+            LedgerUnavailable: If the store of the ledger does not answer.
+        """
+        return do(self._ledger, self._earmarking(owner, amounts))
+
+    async def aearmark(self, owner: str, amounts: Amounts) -> bool:
+        """Do what `earmark` does, without blocking the event loop."""
+        return await ado(self._ledger, self._earmarking(owner, amounts))
+
+    def drop_earmarks(self) -> None:
+        """Give back all earmarks that nobody has taken over; harmless if there are none."""
+        do(self._ledger, self._dropping())
+
+    async def adrop_earmarks(self) -> None:
+        """Do what `drop_earmarks` does, without blocking the event loop."""
+        await ado(self._ledger, self._dropping())
+
+    # ------------------------------------------------------------------ more than the limit
+
+    def allow(self, allowance: Allowance) -> None:
+        """Let this run, and no other, spend more than some limits say.
+
+        What does not fit into the limits is then held in the same accounts without them, and in an
+        account of the allowance, whose limit is what was allowed. So the ledger counts it, all
+        others see that the limit is used up, and the sum of it stands in `Budget.snapshot`.
+        """
+        own, total = self._beyond()
+        most = allowance.limits(entry.limits for entry in self._book.entries)
+        lifted = tuple(
+            replace(entry, limits=Limits()) if entry.id in allowance.lifts else entry
+            for entry in self._book.entries
+        )
+        self._raised = AccountBook((*lifted, replace(own, limits=most), total))
+
+    # ------------------------------------------------------------------ what routers see
+
+    def check(self) -> None:
+        """Make sure that the ledger answers, before anybody is asked anything.
+
+        Raises:
+            LedgerUnavailable: It does not.
+        """
+        do(self._ledger, self._reading())
+
+    async def acheck(self) -> None:
+        """Do what `check` does, without blocking the event loop."""
+        await ado(self._ledger, self._reading())
+
+    def snapshot(self, owner: str | None = None) -> BudgetSnapshot:
+        """The state of this run and of the budget it shares, for a router to read.
+
+        Args:
+            owner: Who is to decide; what is earmarked for them is free to them.
+        """
+        return do(self._ledger, self._looking(owner))
+
+    async def asnapshot(self, owner: str | None = None) -> BudgetSnapshot:
         """Do what `snapshot` does, without blocking the event loop."""
-        states = await self._ledger.asnapshot(self._accounts)
+        return await ado(self._ledger, self._looking(owner))
+
+    def _snapshot_of(
+        self, states: tuple[AccountState, ...], owner: str | None, *, price: float
+    ) -> BudgetSnapshot:
+        """Make the snapshot from the states of all accounts, as they were at `states[0].at`."""
+        mark = self._earmarks.get(owner) if owner is not None else None
+        if mark is not None:
+            states = tuple(_without(state, mark[0]) for state in states)
         return BudgetSnapshot.of(
-            states, run=self._total(), elapsed_s=self.elapsed_s(), deadline_s=self._deadline_s
+            states,
+            run=self._tally.total(),
+            elapsed_s=self.elapsed_s(),
+            deadline_s=self._deadline_s,
+            shadow_price=price,
         )
 
-    # A call that was quoted at nothing and cost something all the same is booked as overdraft.
+    # ------------------------------------------------------------------ one logic for both faces
 
-    def _reserve_late(self, lease: Lease) -> None:
-        self._ledger.reserve(lease.id, NOTHING, accounts=self._accounts, ttl_s=self._lease_ttl_s)
+    def _accounts(self, book: AccountBook) -> Script[tuple[Account, ...]]:
+        now = (yield Ask("now")) if book.rolls else 0.0
+        return book.at(now)
 
-    async def _areserve_late(self, lease: Lease) -> None:
-        await self._ledger.areserve(
-            lease.id, NOTHING, accounts=self._accounts, ttl_s=self._lease_ttl_s
-        )
+    def _reading(self) -> Script[tuple[AccountState, ...]]:
+        accounts = yield from self._accounts(self._raised or self._book)
+        states: tuple[AccountState, ...] = yield Ask("snapshot", (accounts,))
+        return states
 
-    def _granted(self, answer: Lease | Denial) -> Lease:
-        if isinstance(answer, Denial):
-            raise _exceeded(answer)
-        with self._lock:
-            if answer.id not in self._unsettled:
-                self._unsettled[answer.id] = answer.amounts
-                _add(self._held, answer.amounts, sign=1)
+    def _looking(self, owner: str | None) -> Script[BudgetSnapshot]:
+        if self._pacer is None:
+            states = yield from self._reading()
+            yield from self._noticing(states)
+            return self._snapshot_of(states, owner, price=0.0)
+        # Whatever a person has approved for this run, the price is that of the true limits.
+        paced = yield from self._accounts(self._book)
+        shown = paced if self._raised is None else (yield from self._accounts(self._raised))
+        states, price = yield from self._pacer.reading(self._book.entries, paced, shown)
+        yield from self._noticing(states)
+        return self._snapshot_of(states, owner, price=price)
+
+    def _noticing(self, states: tuple[AccountState, ...]) -> Script[None]:
+        """Do what is to be done when the store has answered; never while something is held."""
+        if self._publisher is not None:
+            yield from self._publisher.publish()
+        if self._alerts is not None:
+            yield from self._alerts.seen(self._book.entries, states)
+
+    def _holding(self, book: AccountBook, full_id: str, amounts: Amounts) -> Script[Lease | Denial]:
+        accounts = yield from self._accounts(book)
+        options = {"accounts": accounts, "ttl_s": self._lease_ttl_s}
+        answer: Lease | Denial = yield Ask("reserve", (full_id, amounts), options)
         return answer
 
+    def _reserving(self, lease_id: str, amounts: Amounts) -> Script[Lease]:
+        full_id = self._lease_prefix + lease_id
+        if not amounts:
+            return Lease(full_id, amounts, (), float("inf"))
+        if self._untold:
+            yield from self._catching_up()
+        if self._earmarks:
+            lease = yield from self._taking_over(lease_id.partition("/")[0], amounts)
+            yield from self._renewing()
+            if lease is not None:
+                return self._tally.granted(lease)
+        answer = yield from self._admission(full_id, amounts)
+        if isinstance(answer, Denial) and self._alerts is not None:
+            accounts = yield from self._accounts(self._book)
+            yield from self._alerts.refused(self._book.entries, accounts, answer)
+        if isinstance(answer, Denial) and self.ask is not None and self._raised is None:
+            lacking = yield from self._lacking(amounts)
+            if lacking:
+                owner, refused = lease_id.partition("/")[0], exceeded(answer)
+                allowance = self.ask(owner, amounts, refused=refused, lacking=lacking)
+                if allowance is None:
+                    raise refused
+                self.allow(allowance)
+            answer = yield from self._admission(full_id, amounts)
+        if isinstance(answer, Denial):
+            raise exceeded(answer)
+        return self._tally.granted(answer)
+
+    def _admission(self, full_id: str, amounts: Amounts) -> Script[Lease | Denial]:
+        """Hold within the limits, or else within the allowance, if there is one."""
+        raised = self._raised
+        if raised is None or full_id not in self._raised_ids:
+            answer = yield from self._holding(self._book, full_id, amounts)
+            if raised is None or isinstance(answer, Lease):
+                return answer
+        beyond = yield from self._holding(raised, full_id, amounts)
+        if isinstance(beyond, Lease):
+            self._raised_ids.add(full_id)
+        return beyond
+
+    def _committing(self, lease: Lease, actual: Amounts) -> Script[None]:
+        if not lease.accounts:
+            if not actual:
+                return
+            # A call that was quoted at nothing and cost something all the same: overdraft.
+            yield from self._holding(self._book, lease.id, NOTHING)
+        yield from self._telling(Ask("commit", (lease.id, actual)))
+        self._settled(lease, actual)
+        if self._alerts is not None:
+            accounts = yield from self._accounts(self._book)
+            yield from self._alerts.booked(self._book.entries, accounts, actual)
+
+    def _releasing(self, lease: Lease) -> Script[None]:
+        if lease.accounts:
+            yield from self._telling(Ask("release", (lease.id,)))
+            self._settled(lease, NOTHING)
+
+    def _telling(self, settlement: Ask) -> Script[None]:
+        """Settle, or note that it is still to be done if the store does not answer."""
+        try:
+            yield settlement
+        except LedgerUnavailable as error:
+            self._untold.append(settlement)
+            logger.warning("A call could not be settled; it will be, or expires: %s", error)
+
+    def _catching_up(self) -> Script[None]:
+        """Tell the store what it has missed; all of that is safe to be sent twice."""
+        while self._untold:
+            with suppress(IndexError):  # another thread is at it, too
+                settlement = self._untold.popleft()
+                try:
+                    yield settlement
+                except BaseException:
+                    self._untold.appendleft(settlement)
+                    raise
+
     def _settled(self, lease: Lease, actual: Amounts) -> None:
-        with self._lock:
-            held = self._unsettled.pop(lease.id, None)
-            if held is None and lease.accounts:
-                return  # settled before: this was a replay
-            _add(self._spent, actual, sign=1)
-            _add(self._held, held or NOTHING, sign=-1)
+        self._raised_ids.discard(lease.id)
+        self._tally.settled(lease, actual)
 
-    def _total(self) -> Amounts:
-        with self._lock:
-            spent, held = tuple(self._spent), tuple(self._held)
-        return Amounts(*(mine + open_ for mine, open_ in zip(spent, held, strict=True)))
+    def _lacking(self, amounts: Amounts) -> Script[tuple[Shortfall, ...]]:
+        accounts = yield from self._accounts(self._book)
+        states: Sequence[AccountState] = yield Ask("snapshot", (accounts,))
+        return shortfalls(states, amounts, entries=[entry.id for entry in self._book.entries])
+
+    def _earmarking(self, owner: str, amounts: Amounts) -> Script[bool]:
+        if not amounts or owner in self._earmarks:
+            return owner in self._earmarks
+        full_id = f"{self._lease_prefix}{owner}/earmark/{urandom(4).hex()}"
+        answer = yield from self._holding(self._book, full_id, amounts)
+        if isinstance(answer, Denial):
+            return False
+        self._earmarks[owner] = (answer, self._clock())
+        return True
+
+    def _taking_over(self, owner: str, amounts: Amounts) -> Script[Lease | None]:
+        """Make the owner's earmark their lease, or give it back if it is too small."""
+        mark = self._earmarks.pop(owner, None)
+        if mark is None:
+            return None
+        lease = mark[0]
+        try:
+            if amounts.excess_over(lease.amounts):
+                yield Ask("release", (lease.id,))
+                return None
+            yield Ask("extend", (lease.id, self._lease_ttl_s))
+        except LedgerUnavailable:
+            self._earmarks[owner] = mark
+            raise
+        except LedgerError:  # it has expired, and was settled by that
+            return None
+        except BaseException:  # cancelled
+            self._earmarks[owner] = mark
+            raise
+        return lease
+
+    def _renewing(self) -> Script[None]:
+        """Keep earmarks from expiring while the run goes on."""
+        now = self._clock()
+        for owner, (lease, since) in list(self._earmarks.items()):
+            if now - since > self._lease_ttl_s / 2:
+                self._earmarks[owner] = (lease, now)
+                with suppress(LedgerError):
+                    yield Ask("extend", (lease.id, self._lease_ttl_s))
+
+    def _dropping(self) -> Script[None]:
+        while self._earmarks:
+            _, (lease, _) = self._earmarks.popitem()
+            yield from self._telling(Ask("release", (lease.id,)))
+        with suppress(LedgerUnavailable):
+            yield from self._catching_up()
 
 
-def _add(totals: list[int], amounts: Amounts, *, sign: int) -> None:
-    totals[0] += sign * amounts.usd_micros
-    totals[1] += sign * amounts.cloud_tokens
-    totals[2] += sign * amounts.cloud_calls
-
-
-def _exceeded(denial: Denial) -> BudgetExceeded:
-    """The error for a denial, in the units that people use: USD instead of micro-USD."""
-    if denial.dimension == "usd_micros":
-        requested, remaining, limit = (
-            _plain(micros_to_usd(micros))
-            for micros in (denial.requested, denial.remaining, denial.limit)
-        )
-        return BudgetExceeded(
-            dimension="usd",
-            requested=requested,
-            remaining=remaining,
-            limit=limit,
-            scope=denial.scope,
-        )
-    return BudgetExceeded(
-        dimension=denial.dimension,
-        requested=denial.requested,
-        remaining=denial.remaining,
-        limit=denial.limit,
-        scope=denial.scope,
-    )
-
-
-def _plain(usd: Decimal) -> Decimal:
-    """Without trailing zeros, and never in exponent notation: 0.05, not 0.050000 or 1E+1."""
-    short = usd.normalize()
-    return short if int(short.as_tuple().exponent) <= 0 else short.quantize(Decimal(1))
+def _without(state: AccountState, lease: Lease) -> AccountState:
+    """A state as if this lease were not held, unless the lease is of another window."""
+    if not any(account.key in state.account.keys for account in lease.accounts):
+        return state
+    return replace(state, held=state.held.excess_over(lease.amounts))

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_hybridflow.budget.budget import Budget
+from langchain_hybridflow.budget.estimates import LearnedEstimate, StrictEstimate
 from langchain_hybridflow.budget.memory import MemoryLedger
+from langchain_hybridflow.budget.opened import has_secret
+from langchain_hybridflow.budget.pacing import Pacing
 from langchain_hybridflow.budget.pricing import Price
+from langchain_hybridflow.budget.scopes import Scope
 from langchain_hybridflow.budget.types import Limits
 
 __all__ = ["budget_from_settings", "budget_settings"]
@@ -21,41 +25,68 @@ _PRICE_FIELDS = (
 
 
 def budget_settings(budget: Budget) -> dict[str, Any] | None:
-    """Return the arguments of a budget as JSON; `None` if its ledger is not the default one.
+    """Return the arguments of a budget as JSON; `None` if they cannot be written down.
 
-    The limits are written down, not what has been spent: a budget made from them starts anew.
+    That is so if its ledger is neither the default one nor opened by URL, if the URL holds a
+    password (give it as "env:NAME"), if a scope reads its value by a function, if answers are
+    estimated by an `Estimator` of your own, and if it tells somebody of alerts.
+
+    The limits are written down, not what has been spent or learnt: a budget made from them counts
+    on in its store, or, without one, starts anew.
 
     Example:
         >>> budget_settings(Budget(limit_usd=0.05, deadline_s=30))
         {'limit_usd': '0.05', 'deadline_s': 30.0}
+        >>> budget_settings(Budget(max_cloud_calls=9, window="last 1h"))
+        {'max_cloud_calls': 9, 'window': 'last 1h'}
     """
-    if not isinstance(budget.ledger, MemoryLedger):
+    if budget.store is None and not isinstance(budget.ledger, MemoryLedger):
         return None
-    default = Budget()
+    if budget.store is not None and has_secret(budget.store):
+        return None
+    if any(scope.value is not None for scope in budget.scopes):
+        return None
+    if not isinstance(budget.estimates, StrictEstimate | LearnedEstimate):
+        return None
+    if budget.on_alert is not None:
+        return None
     settings: dict[str, Any] = {
         "limit_usd": None if budget.limits.usd is None else str(budget.limits.usd),
         "max_cloud_tokens": budget.limits.cloud_tokens,
         "max_cloud_calls": budget.limits.cloud_calls,
+        "window": None if budget.window is None else str(budget.window),
+        "scopes": [_scope(scope) for scope in budget.scopes],
         "deadline_s": budget.deadline_s,
         "per_run": _limits(budget.per_run),
         "prices": {name: _price(price) for name, price in budget.prices.overrides.items()},
+        "pacing": _pacing(budget.pacing),
+        "estimates": _estimates(budget),
+        "store": budget.store,
+        "fail_open_limit": _limits(budget.fail_open_limit),
     }
-    for name in ("on_exhausted", "name", "lease_ttl_s"):
+    default = Budget()
+    for name in ("on_exhausted", "on_store_failure", "name", "lease_ttl_s"):
         value = getattr(budget, name)
         settings[name] = None if value == getattr(default, name) else value
-    return {name: value for name, value in settings.items() if value not in (None, {})}
+    return {name: value for name, value in settings.items() if value not in (None, {}, [])}
 
 
 def budget_from_settings(settings: Mapping[str, Any]) -> Budget:
-    """Make the budget that `budget_settings` wrote down, with nothing spent.
+    """Make the budget that `budget_settings` wrote down.
 
     Example:
         >>> budget_from_settings({"limit_usd": "0.05"}).limits.usd
         Decimal('0.05')
     """
     arguments = dict(settings)
-    if "per_run" in arguments:
-        arguments["per_run"] = Limits(**arguments["per_run"])
+    for name in ("per_run", "fail_open_limit"):
+        if name in arguments:
+            arguments[name] = Limits(**arguments[name])
+    arguments["scopes"] = [_to_scope(plain) for plain in arguments.get("scopes", ())]
+    if "pacing" in arguments:
+        arguments["pacing"] = Pacing(**arguments["pacing"])
+    if "estimates" in arguments:
+        arguments["estimates"] = LearnedEstimate(**arguments["estimates"])
     prices = arguments.pop("prices", {})
     return Budget(prices={name: _to_price(price) for name, price in prices.items()}, **arguments)
 
@@ -67,6 +98,34 @@ def _limits(limits: Limits) -> dict[str, Any]:
         "cloud_calls": limits.cloud_calls,
     }
     return {name: value for name, value in plain.items() if value is not None}
+
+
+def _estimates(budget: Budget) -> dict[str, Any] | None:
+    if not isinstance(budget.estimates, LearnedEstimate):
+        return None
+    return {"quantile": budget.estimates.quantile}
+
+
+def _pacing(pacing: Pacing | None) -> dict[str, Any] | None:
+    if pacing is None:
+        return None
+    demand = pacing.demand if pacing.weights is None else list(pacing.weights)
+    return {"demand": demand, "expected_calls": pacing.expected_calls}
+
+
+def _scope(scope: Scope) -> dict[str, Any]:
+    return {
+        "name": scope.name,
+        "limits": _limits(scope.limits),
+        "window": None if scope.window is None else str(scope.window),
+        "required": scope.required,
+    }
+
+
+def _to_scope(plain: Mapping[str, Any]) -> Scope:
+    arguments = dict(plain)
+    name, limits = arguments.pop("name"), Limits(**arguments.pop("limits", {}))
+    return Scope(name, limits, **arguments)
 
 
 def _price(price: Price) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class BudgetSnapshot:
         run: What this run alone has spent or holds, whatever the limits are.
         elapsed_s: Seconds since the run started.
         deadline_s: Seconds that the run may take, or `None`.
-        shadow_price: Price of one unit of the budget (lambda of the knapsack); 0 while the budget
-            does not bind.
+        shadow_price: Quality, in 0..1, that a call must add for each USD it costs to be worth the
+            cloud (lambda of the knapsack); 0 while the budget does not bind, or is not paced.
 
     Each of the three gauges shows the account with the least left: this run, its user, or the
     budget that all share. `BudgetSnapshot()` is the state of a budget without limits and without

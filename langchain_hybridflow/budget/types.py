@@ -109,6 +109,9 @@ class Amounts:
     cloud_calls: int = 0
 
     def __post_init__(self) -> None:
+        micros, tokens, calls = self.usd_micros, self.cloud_tokens, self.cloud_calls
+        if type(micros) is type(tokens) is type(calls) is int and min(micros, tokens, calls) >= 0:
+            return  # one look, because each call makes half a dozen of these
         for name in DIMENSIONS:
             value = getattr(self, name)
             if type(value) is not int or value < 0:
@@ -135,7 +138,11 @@ class Amounts:
 
     def excess_over(self, other: Amounts) -> Amounts:
         """What this is more than `other`, dimension by dimension; never negative."""
-        return Amounts(*(max(0, mine - theirs) for mine, theirs in zip(self, other, strict=True)))
+        return Amounts(
+            usd_micros=max(0, self.usd_micros - other.usd_micros),
+            cloud_tokens=max(0, self.cloud_tokens - other.cloud_tokens),
+            cloud_calls=max(0, self.cloud_calls - other.cloud_calls),
+        )
 
 
 NOTHING: Final = Amounts()
@@ -188,7 +195,7 @@ class Limits:
         return iter((self.usd_micros, self.cloud_tokens, self.cloud_calls))
 
     def __bool__(self) -> bool:
-        return any(limit is not None for limit in self)
+        return not (self.usd is None and self.cloud_tokens is None and self.cloud_calls is None)
 
 
 def _floor_micros(usd: Decimal) -> int:

@@ -1,7 +1,7 @@
 """Public fakes and conformance suites, for this package's tests and for yours.
 
-`LedgerConformance` needs pytest and `ledger_state_machine` hypothesis; they are imported when they
-are first used.
+`LedgerConformance` and `LedgerAdminConformance` need pytest, and `ledger_state_machine` hypothesis;
+they are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 from langchain_hybridflow.testing.clock import ManualClock
 from langchain_hybridflow.testing.filling import PromptWords
 from langchain_hybridflow.testing.obedient import ObedientChatModel
+from langchain_hybridflow.testing.outage import OutageLedger
 from langchain_hybridflow.testing.scripted import ScriptedChatModel, ScriptEnded, count_words
 
 if TYPE_CHECKING:
     from langchain_hybridflow.testing.ledger import LedgerConformance
+    from langchain_hybridflow.testing.ledger_admin import LedgerAdminConformance
     from langchain_hybridflow.testing.ledger_machine import ledger_state_machine
 
 __all__ = [
+    "LedgerAdminConformance",
     "LedgerConformance",
     "ManualClock",
     "ObedientChatModel",
+    "OutageLedger",
     "PromptWords",
     "ScriptEnded",
     "ScriptedChatModel",
@@ -30,6 +34,7 @@ __all__ = [
 ]
 
 _NEED_TEST_PACKAGES = {
+    "LedgerAdminConformance": "langchain_hybridflow.testing.ledger_admin",
     "LedgerConformance": "langchain_hybridflow.testing.ledger",
     "ledger_state_machine": "langchain_hybridflow.testing.ledger_machine",
 }

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.postgres_server import pooler, postgres_server
+from tests.integration.redis_server import redis_server
+
+__all__ = ["pooler", "postgres_server", "redis_server"]
+
 HERE = Path(__file__).parent
 
 

@@ -21,10 +21,11 @@ NAME = ROOT.name
 # parts that share a floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"delimiters", "errors"}),
-    frozenset({"plan"}),
+    frozenset({"plan", "telemetry"}),
     frozenset({"budget"}),
     frozenset({"routing", "sandbox"}),
-    frozenset({"calls"}),
+    frozenset({"calls", "learning"}),
+    frozenset({"verify"}),
     frozenset({"chat_models"}),
     frozenset({"planner"}),
     frozenset({"agents", "graph"}),
@@ -34,7 +35,15 @@ FLOORS: tuple[frozenset[str], ...] = (
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
 # Whatever takes long to import, or wants an extra.
-HEAVY = ("langchain_core", "langchain_openai", "langgraph", "matplotlib", "openai", "pydantic")
+HEAVY = (
+    "langchain_core",
+    "langchain_openai",
+    "langgraph",
+    "matplotlib",
+    "openai",
+    "opentelemetry",
+    "pydantic",
+)
 
 
 def module_name(path: Path) -> str:

@@ -46,6 +46,11 @@ def test_text_estimate_never_exceeds_three_tokens_a_character(text: str) -> None
     assert 0 < estimate_text_tokens(text) <= 3 * len(text)
 
 
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_text_is_counted_as_it_is_among_other_text(text: str) -> None:
+    assert estimate_text_tokens(text + "é") == estimate_text_tokens(text) + 1
+
+
 @given(st.text())
 def test_prompt_estimate_is_at_least_the_approximate_count(text: str) -> None:
     messages = [SystemMessage("Be brief."), HumanMessage(text)]

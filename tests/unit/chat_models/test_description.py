@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain_core.language_models import FakeListChatModel, ModelProfile
+from langchain_core.language_models import BaseChatModel, FakeListChatModel, ModelProfile
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.messages import HumanMessage, trim_messages
 from langchain_openai import ChatOpenAI
@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr
 from routedkit import PROMPT, obedient, scripted, weather
 
 from langchain_hybridflow import Budget, Limits, Price, RoutedChatModel
-from langchain_hybridflow.budget import MemoryLedger, estimate_prompt_tokens, estimate_text_tokens
+from langchain_hybridflow.budget import estimate_prompt_tokens, estimate_text_tokens
 from langchain_hybridflow.budget.settings import budget_from_settings, budget_settings
 from langchain_hybridflow.chat_models.profile import common_profile
 from langchain_hybridflow.chat_models.settings import router_from_settings, router_settings
@@ -29,7 +29,7 @@ from langchain_hybridflow.routing import (
     RandomRouter,
     ThresholdRouter,
 )
-from langchain_hybridflow.testing import ObedientChatModel
+from langchain_hybridflow.testing import ObedientChatModel, OutageLedger
 
 pytestmark = pytest.mark.filterwarnings("ignore:The function `load` is in beta")
 
@@ -161,6 +161,31 @@ def test_trace_names_both_models_until_one_has_answered() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stop": ["x"], "temperature": 1, "max_tokens": 7},
+        {"temperature": "hot", "max_tokens": "many", "model": "other", "tools": []},
+    ],
+)
+@pytest.mark.parametrize(
+    "fields", [{}, {"stop": ["y"], "temperature": 0.5, "max_tokens": 9}], ids=["bare", "set"]
+)
+def test_trace_is_told_what_langchain_would_tell(
+    fields: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """The contract with LangChain that these two stand on, which are faster than its own."""
+    model = scripted(**fields)
+    assert model._get_invocation_params(**options) == BaseChatModel._get_invocation_params(
+        model, **options
+    )
+    stop = options.get("stop") or model.stop
+    theirs = BaseChatModel._get_ls_params(model, **{**options, "stop": stop})
+    names = {"ls_provider": "hybridflow", "ls_model_name": options.get("model", "little | big")}
+    assert model._get_ls_params(**options) == {**theirs, **names}
+
+
 # ------------------------------------------------------------------------------------ written down
 
 
@@ -253,13 +278,7 @@ def test_default_budget_is_written_as_nothing() -> None:
 
 
 def test_budget_with_a_ledger_of_its_own_is_not_written_down() -> None:
-    class Elsewhere:
-        """Stands for a ledger that several machines share."""
-
-        reserve = extend = commit = release = expire = snapshot = MemoryLedger.snapshot
-        areserve = aextend = acommit = arelease = aexpire = asnapshot = MemoryLedger.snapshot
-
-    assert budget_settings(Budget(ledger=Elsewhere())) is None  # type: ignore[arg-type]
+    assert budget_settings(Budget(ledger=OutageLedger())) is None
 
 
 # ----------------------------------------------------------------------------------------- pickle
