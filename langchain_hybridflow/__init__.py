@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langchain_hybridflow.budget import Budget, Limits, Price, Scope, Window
+    from langchain_hybridflow.calls import Breaker
     from langchain_hybridflow.chat_models import RoutedChatModel
     from langchain_hybridflow.errors import HybridFlowError
     from langchain_hybridflow.graph import HybridFlowGraph
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from langchain_hybridflow.routing import RouteDecision
 
 __all__ = [
+    "Breaker",
     "Budget",
     "HybridFlowError",
     "HybridFlowGraph",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _HOME_OF = {
+    "Breaker": "calls",
     "Budget": "budget",
     "HybridFlowError": "errors",
     "HybridFlowGraph": "graph",

@@ -260,7 +260,7 @@ class ChatPlanner:
                     messages,
                     run=run,
                     lease_id=f"plan/{turn}/{uuid.uuid4().hex[:8]}",
-                    timeout_s=run.remaining_s(),
+                    role="planner",
                 )
                 attempts.append(purchase.attempt)
                 reply = purchase.message.text

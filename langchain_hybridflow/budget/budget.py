@@ -18,7 +18,7 @@ from langchain_hybridflow.budget.alerts import (
     checked_fractions,
 )
 from langchain_hybridflow.budget.allowance import AskForMore
-from langchain_hybridflow.budget.checks import check_word, limits_of, seconds_of
+from langchain_hybridflow.budget.checks import check_kind, check_word, limits_of, seconds_of
 from langchain_hybridflow.budget.estimates import Estimator, StrictEstimate
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.opened import opened_ledger
@@ -39,6 +39,7 @@ from langchain_hybridflow.budget.scopes import (
 )
 from langchain_hybridflow.budget.shown import ShownBudget
 from langchain_hybridflow.budget.types import Amounts, Limits, Number, micros_to_usd
+from langchain_hybridflow.budget.untold import Untold
 from langchain_hybridflow.budget.usage import Usage
 from langchain_hybridflow.budget.windows import Window
 from langchain_hybridflow.errors import ConfigurationError, UnknownPriceError
@@ -144,6 +145,8 @@ class Budget(ShownBudget):
     ) -> None:
         check_word("on_exhausted", on_exhausted, ("edge", "raise", "ask"))
         check_word("on_store_failure", on_store_failure, ("closed", "open"))
+        check_kind("pacing", pacing, Pacing, "Pacing()")
+        check_kind("estimates", estimates, Estimator, "LearnedEstimate()")
         if not name:
             raise ConfigurationError("A budget needs a name that is not empty.")
         self.name = checked_value(name, what="The name of a budget")
@@ -174,6 +177,7 @@ class Budget(ShownBudget):
         self.on_alert = on_alert
         self.alert_at = checked_fractions(alert_at)
         self._alerts = None if on_alert is None else Alerts(self.name, on_alert, at=self.alert_at)
+        self._untold = Untold()
         self._publisher = publisher_for(self.ledger, self.description)
         self._entry = account_entry(self.name, "budget", self.limits, window=self.window)
         self._book = AccountBook((self._entry,))  # of all runs that are held in nothing else
@@ -224,7 +228,10 @@ class Budget(ShownBudget):
             >>> budget.start_run(scope_values=ada).snapshot().cloud_calls.remaining
             2
         """
-        return ScopeValues(tuple(scope.read(config or {}, context) for scope in self.scopes))
+        return ScopeValues(
+            tuple(scope.read(config or {}, context) for scope in self.scopes),
+            tuple(scope.name for scope in self.scopes),
+        )
 
     def start_run(
         self,
@@ -265,6 +272,7 @@ class Budget(ShownBudget):
             pacer=self._pacer,
             alerts=self._alerts,
             publisher=self._publisher,
+            untold=self._untold,
         )
 
     def _beyond(self, run_id: str) -> tuple[BookEntry, BookEntry]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from typing import Any
 
 from langchain_hybridflow.budget.types import Limits
 from langchain_hybridflow.errors import ConfigurationError
 
-__all__ = ["check_word", "limits_of", "seconds_of"]
+__all__ = ["check_kind", "check_word", "limits_of", "seconds_of"]
 
 
 def check_word(name: str, value: object, words: Sequence[str]) -> None:
@@ -20,6 +21,16 @@ def check_word(name: str, value: object, words: Sequence[str]) -> None:
     if value not in words:
         listed = ", ".join(repr(word) for word in words)
         raise ConfigurationError(f"{name} is one of {listed}, not {value!r}.")
+
+
+def check_kind(name: str, value: object, kind: type[Any], example: str) -> None:
+    """Refuse a value that is neither `None` nor of a kind.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if value is not None and (isinstance(value, type) or not isinstance(value, kind)):
+        raise ConfigurationError(f"{name} must be None or such as {example}, not {value!r}.")
 
 
 def limits_of(name: str, value: object) -> Limits:

@@ -127,8 +127,8 @@ class FailOpenLedger(ScriptedLedger):
         Raises:
             LedgerUnavailable: It does not answer, or did not a moment ago.
         """
-        if self._error is not None and self._clock() < self._ask_again_at:
-            raise self._error
+        if self._error is not None and self._is_left_alone():
+            raise self._error.with_traceback(None)  # which would grow with each time it is raised
         try:
             yield from self._catch_up()
             reply = yield ask
@@ -139,6 +139,9 @@ class FailOpenLedger(ScriptedLedger):
             self._error = None
             logger.warning("The store of the ledger answers again.")
         return reply
+
+    def _is_left_alone(self) -> bool:
+        return self._error is not None and self._clock() < self._ask_again_at
 
     def _went(self, error: LedgerUnavailable) -> None:
         first, self._error = self._error is None, error
@@ -189,6 +192,8 @@ class FailOpenLedger(ScriptedLedger):
             yield Ask("commit", (late.lease_id, late.actual))
 
     def _now(self) -> Script[float]:
+        if self._is_left_alone():  # one that has never answered would be waited for each time
+            return self._clock() + self._ahead_s
         try:
             now: float = yield Ask("now")
         except LedgerUnavailable as error:
@@ -200,7 +205,8 @@ class FailOpenLedger(ScriptedLedger):
     def _reserve(
         self, lease_id: str, amounts: Amounts, accounts: tuple[Account, ...], ttl_s: float
     ) -> Script[Lease | Denial]:
-        if lease_id not in self._open_here:
+        is_asked = lease_id not in self._open_here and not self._is_left_alone()
+        if is_asked:
             ask = Ask("reserve", (lease_id, amounts), {"accounts": accounts, "ttl_s": ttl_s})
             try:
                 answer: Lease | Denial = yield from self._there(ask)
@@ -214,6 +220,8 @@ class FailOpenLedger(ScriptedLedger):
             self._expire_here()
             held = self._here.reserve(lease_id, amounts, accounts=(self._cap,), ttl_s=ttl_s)
             if isinstance(held, Denial):
+                if is_asked:  # the store may have granted it, unheard
+                    self._late[lease_id] = _Late(lease_id, accounts, None)
                 return held
             self._open_here[lease_id] = (amounts, accounts)
             return replace(held, accounts=accounts)
@@ -334,6 +342,7 @@ class FailOpenLedger(ScriptedLedger):
         return found
 
     def _closing(self) -> Script[None]:
+        self._ask_again_at = 0.0  # there is no later time to tell it
         try:
             while self._late:
                 yield from self._there(Ask("expire"))

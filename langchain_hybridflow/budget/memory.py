@@ -97,6 +97,11 @@ class MemoryLedger(AsyncFromSync):
         self._settled: OrderedDict[str, _Settled] = OrderedDict()
         self._expiries: list[tuple[float, str]] = []
 
+    @property
+    def on_expiry(self) -> rules.OnExpiry:
+        """What becomes of an expired lease."""
+        return self._on_expiry
+
     def now(self) -> float:
         """The time of the ledger, in epoch seconds; it never jumps."""
         return self._clock() + self._offset_s

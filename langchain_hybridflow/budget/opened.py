@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from langchain_hybridflow.budget.fail_open import FailOpenLedger
 from langchain_hybridflow.budget.ledger import Ledger
@@ -103,6 +103,6 @@ def has_secret(store: str) -> bool:
         return False
     try:
         parts = urlsplit(store)
-        return parts.password is not None or "password" in parts.query.lower()
+        return parts.password is not None or "password" in unquote_plus(parts.query).lower()
     except ValueError:
         return True

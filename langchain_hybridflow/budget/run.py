@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +15,7 @@ from langchain_hybridflow.budget.allowance import (
     Shortfall,
     shortfalls,
 )
+from langchain_hybridflow.budget.holds import Holds, accounts_now
 from langchain_hybridflow.budget.ledger import AsyncFromSync, Ledger
 from langchain_hybridflow.budget.pacing import Pacer
 from langchain_hybridflow.budget.refusals import exceeded
@@ -33,11 +32,10 @@ from langchain_hybridflow.budget.types import (
     Lease,
     Limits,
 )
+from langchain_hybridflow.budget.untold import Untold
 from langchain_hybridflow.errors import LedgerError, LedgerUnavailable
 
 __all__ = ["RunBudget"]
-
-logger = logging.getLogger(__name__)
 
 
 class RunBudget:
@@ -75,6 +73,7 @@ class RunBudget:
         pacer: Pacer | None = None,
         alerts: Alerts | None = None,
         publisher: Publisher | None = None,
+        untold: Untold | None = None,
     ) -> None:
         self._run_id = run_id
         self._ledger = ledger
@@ -84,9 +83,7 @@ class RunBudget:
         self.ask = ask
         self._pacer = pacer
         self._alerts = alerts
-        self._publisher = publisher
         self._raised: AccountBook | None = None
-        self._raised_ids: set[str] = set()
         self._lease_ttl_s = lease_ttl_s
         self._deadline_s = deadline_s
         self._clock = clock
@@ -95,8 +92,11 @@ class RunBudget:
         # it may have been made, so its leases must be charged on their own, not taken over.
         self._lease_prefix = f"{run_id}/{urandom(6).hex()}/"
         self._tally = Tally()
-        self._untold: deque[Ask] = deque()
-        self._earmarks: dict[str, tuple[Lease, float]] = {}
+        self._untold = Untold() if untold is None else untold
+        self._publisher = publisher
+        self._holds = Holds(self._untold, publisher, ttl_s=lease_ttl_s)
+        self._earmarks: dict[str, Lease] = {}
+        self._renewed_at: dict[str, float] = {}
 
     @property
     def run_id(self) -> str:
@@ -132,7 +132,8 @@ class RunBudget:
         Raises:
             BudgetExceeded: If it would pass a limit; nothing is held then.
             LedgerError: If the id is open with other amounts, or was settled before.
-            LedgerUnavailable: If the store of the ledger does not answer.
+            LedgerUnavailable: If the store of the ledger does not answer. Should it have granted
+                the call unheard, that is given back as soon as it answers.
         """
         return do(self._ledger, self._reserving(lease_id, amounts))
 
@@ -146,7 +147,7 @@ class RunBudget:
         A cost beyond the reservation is booked as well (as overdraft), and so is one that comes
         after the lease expired. If the store does not answer, that is logged and no error: what was
         bought is there, and would be bought again. It is booked with the next reservation of this
-        run, or else charged in full when the lease expires.
+        budget, or else charged in full when the lease expires.
 
         Raises:
             LedgerError: If another cost was booked for the lease before.
@@ -257,7 +258,7 @@ class RunBudget:
         """Make the snapshot from the states of all accounts, as they were at `states[0].at`."""
         mark = self._earmarks.get(owner) if owner is not None else None
         if mark is not None:
-            states = tuple(_without(state, mark[0]) for state in states)
+            states = tuple(_without(state, mark) for state in states)
         return BudgetSnapshot.of(
             states,
             run=self._tally.total(),
@@ -268,23 +269,20 @@ class RunBudget:
 
     # ------------------------------------------------------------------ one logic for both faces
 
-    def _accounts(self, book: AccountBook) -> Script[tuple[Account, ...]]:
-        now = (yield Ask("now")) if book.rolls else 0.0
-        return book.at(now)
-
     def _reading(self) -> Script[tuple[AccountState, ...]]:
-        accounts = yield from self._accounts(self._raised or self._book)
+        accounts = yield from accounts_now(self._raised or self._book)
         states: tuple[AccountState, ...] = yield Ask("snapshot", (accounts,))
         return states
 
     def _looking(self, owner: str | None) -> Script[BudgetSnapshot]:
+        yield from self._renewing()
         if self._pacer is None:
             states = yield from self._reading()
             yield from self._noticing(states)
             return self._snapshot_of(states, owner, price=0.0)
         # Whatever a person has approved for this run, the price is that of the true limits.
-        paced = yield from self._accounts(self._book)
-        shown = paced if self._raised is None else (yield from self._accounts(self._raised))
+        paced = yield from accounts_now(self._book)
+        shown = paced if self._raised is None else (yield from accounts_now(self._raised))
         states, price = yield from self._pacer.reading(self._book.entries, paced, shown)
         yield from self._noticing(states)
         return self._snapshot_of(states, owner, price=price)
@@ -296,18 +294,13 @@ class RunBudget:
         if self._alerts is not None:
             yield from self._alerts.seen(self._book.entries, states)
 
-    def _holding(self, book: AccountBook, full_id: str, amounts: Amounts) -> Script[Lease | Denial]:
-        accounts = yield from self._accounts(book)
-        options = {"accounts": accounts, "ttl_s": self._lease_ttl_s}
-        answer: Lease | Denial = yield Ask("reserve", (full_id, amounts), options)
-        return answer
-
     def _reserving(self, lease_id: str, amounts: Amounts) -> Script[Lease]:
         full_id = self._lease_prefix + lease_id
         if not amounts:
+            yield from self._renewing()
             return Lease(full_id, amounts, (), float("inf"))
         if self._untold:
-            yield from self._catching_up()
+            yield from self._untold.catching_up()
         if self._earmarks:
             lease = yield from self._taking_over(lease_id.partition("/")[0], amounts)
             yield from self._renewing()
@@ -315,7 +308,7 @@ class RunBudget:
                 return self._tally.granted(lease)
         answer = yield from self._admission(full_id, amounts)
         if isinstance(answer, Denial) and self._alerts is not None:
-            accounts = yield from self._accounts(self._book)
+            accounts = yield from accounts_now(self._book)
             yield from self._alerts.refused(self._book.entries, accounts, answer)
         if isinstance(answer, Denial) and self.ask is not None and self._raised is None:
             lacking = yield from self._lacking(amounts)
@@ -333,57 +326,37 @@ class RunBudget:
     def _admission(self, full_id: str, amounts: Amounts) -> Script[Lease | Denial]:
         """Hold within the limits, or else within the allowance, if there is one."""
         raised = self._raised
-        if raised is None or full_id not in self._raised_ids:
-            answer = yield from self._holding(self._book, full_id, amounts)
-            if raised is None or isinstance(answer, Lease):
-                return answer
-        beyond = yield from self._holding(raised, full_id, amounts)
-        if isinstance(beyond, Lease):
-            self._raised_ids.add(full_id)
-        return beyond
+        answer = yield from self._holds.hold(self._book, full_id, amounts)
+        if raised is None or isinstance(answer, Lease):
+            return answer
+        return (yield from self._holds.hold(raised, full_id, amounts))
 
     def _committing(self, lease: Lease, actual: Amounts) -> Script[None]:
         if not lease.accounts:
             if not actual:
                 return
             # A call that was quoted at nothing and cost something all the same: overdraft.
-            yield from self._holding(self._book, lease.id, NOTHING)
-        yield from self._telling(Ask("commit", (lease.id, actual)))
+            held = yield from self._holds.hold(self._book, lease.id, NOTHING)
+            lease_id = held.id if isinstance(held, Lease) else lease.id
+        else:
+            lease_id = lease.id
+        yield from self._untold.telling(Ask("commit", (lease_id, actual)))
         self._settled(lease, actual)
         if self._alerts is not None:
-            accounts = yield from self._accounts(self._book)
+            accounts = yield from accounts_now(self._book)
             yield from self._alerts.booked(self._book.entries, accounts, actual)
 
     def _releasing(self, lease: Lease) -> Script[None]:
         if lease.accounts:
-            yield from self._telling(Ask("release", (lease.id,)))
+            yield from self._untold.telling(Ask("release", (lease.id,)))
             self._settled(lease, NOTHING)
 
-    def _telling(self, settlement: Ask) -> Script[None]:
-        """Settle, or note that it is still to be done if the store does not answer."""
-        try:
-            yield settlement
-        except LedgerUnavailable as error:
-            self._untold.append(settlement)
-            logger.warning("A call could not be settled; it will be, or expires: %s", error)
-
-    def _catching_up(self) -> Script[None]:
-        """Tell the store what it has missed; all of that is safe to be sent twice."""
-        while self._untold:
-            with suppress(IndexError):  # another thread is at it, too
-                settlement = self._untold.popleft()
-                try:
-                    yield settlement
-                except BaseException:
-                    self._untold.appendleft(settlement)
-                    raise
-
     def _settled(self, lease: Lease, actual: Amounts) -> None:
-        self._raised_ids.discard(lease.id)
+        self._holds.settled(lease)
         self._tally.settled(lease, actual)
 
     def _lacking(self, amounts: Amounts) -> Script[tuple[Shortfall, ...]]:
-        accounts = yield from self._accounts(self._book)
+        accounts = yield from accounts_now(self._book)
         states: Sequence[AccountState] = yield Ask("snapshot", (accounts,))
         return shortfalls(states, amounts, entries=[entry.id for entry in self._book.entries])
 
@@ -391,48 +364,61 @@ class RunBudget:
         if not amounts or owner in self._earmarks:
             return owner in self._earmarks
         full_id = f"{self._lease_prefix}{owner}/earmark/{urandom(4).hex()}"
-        answer = yield from self._holding(self._book, full_id, amounts)
+        answer = yield from self._holds.hold(self._book, full_id, amounts)
         if isinstance(answer, Denial):
             return False
-        self._earmarks[owner] = (answer, self._clock())
+        self._renewed_at[owner] = self._clock()
+        self._earmarks[owner] = answer
         return True
 
     def _taking_over(self, owner: str, amounts: Amounts) -> Script[Lease | None]:
         """Make the owner's earmark their lease, or give it back if it is too small."""
-        mark = self._earmarks.pop(owner, None)
-        if mark is None:
+        lease = self._earmarks.pop(owner, None)
+        if lease is None:
             return None
-        lease = mark[0]
         try:
-            if amounts.excess_over(lease.amounts):
+            accounts = yield from accounts_now(self._book)
+            if amounts.excess_over(lease.amounts) or not _counts_in(lease, accounts):
                 yield Ask("release", (lease.id,))
+                self._settled(lease, NOTHING)
                 return None
             yield Ask("extend", (lease.id, self._lease_ttl_s))
         except LedgerUnavailable:
-            self._earmarks[owner] = mark
+            self._earmarks[owner] = lease
             raise
-        except LedgerError:  # it has expired, and was settled by that
+        except LedgerError:
+            # It has expired. If it was charged, it is paid for: a commit books what exceeds that.
+            if getattr(self._ledger, "on_expiry", None) == "charge":
+                return lease
+            self._settled(lease, NOTHING)
             return None
         except BaseException:  # cancelled
-            self._earmarks[owner] = mark
+            self._earmarks[owner] = lease
             raise
         return lease
 
     def _renewing(self) -> Script[None]:
         """Keep earmarks from expiring while the run goes on."""
         now = self._clock()
-        for owner, (lease, since) in list(self._earmarks.items()):
-            if now - since > self._lease_ttl_s / 2:
-                self._earmarks[owner] = (lease, now)
+        for owner, lease in list(self._earmarks.items()):
+            if now - self._renewed_at[owner] > self._lease_ttl_s / 2:
+                self._renewed_at[owner] = now
                 with suppress(LedgerError):
                     yield Ask("extend", (lease.id, self._lease_ttl_s))
 
     def _dropping(self) -> Script[None]:
         while self._earmarks:
-            _, (lease, _) = self._earmarks.popitem()
-            yield from self._telling(Ask("release", (lease.id,)))
+            _, lease = self._earmarks.popitem()
+            yield from self._untold.telling(Ask("release", (lease.id,)))
+            self._settled(lease, NOTHING)
         with suppress(LedgerUnavailable):
-            yield from self._catching_up()
+            yield from self._untold.catching_up()
+
+
+def _counts_in(lease: Lease, accounts: tuple[Account, ...]) -> bool:
+    """Whether what is held in a lease counts against the limits of these accounts."""
+    counted = {key for account in accounts for key in account.keys}
+    return all(account.key in counted for account in lease.accounts)
 
 
 def _without(state: AccountState, lease: Lease) -> AccountState:

@@ -56,7 +56,8 @@ class Scope:
     - "run": the run's own id.
     - "thread": `thread_id` of the context, then of `config["configurable"]`.
     - "user": the identity of the user that LangGraph Server has authenticated
-      (`langgraph_auth_user`), then `user_id` of the context, then of `config["configurable"]`.
+      (`langgraph_auth_user`, or `langgraph_auth_user_id` beside it), then `user_id` of the
+      context, then of `config["configurable"]`.
     - "tenant": `tenant_id` of the context, then of `config["configurable"]`.
     - "global": nobody; all calls together.
     - any other name: `<name>_id` of the context, then of `config["configurable"]`.
@@ -151,8 +152,10 @@ class Scope:
         key = f"{self.name}_id"
         places: list[object] = []
         if self.name == "user":
-            places.append(_member(configurable.get("langgraph_auth_user"), "identity"))
-            places.append(configurable.get("langgraph_auth_user_id"))
+            user = configurable.get("langgraph_auth_user")
+            places.append(_member(user, "identity"))
+            if user is not None:  # the server sets both
+                places.append(configurable.get("langgraph_auth_user_id"))
         places += [_member(context, key), configurable.get(key)]
         return next((place for place in places if place is not None and place != ""), None)
 
@@ -222,6 +225,7 @@ class ScopeValues:
     """Whom a call is for, scope by scope; made by `Budget.scope_values`."""
 
     values: tuple[str | None, ...] = field(default=(), repr=False)
+    names: tuple[str, ...] = ()
 
 
 def checked_scopes(scopes: object) -> tuple[Scope, ...]:
@@ -331,7 +335,13 @@ def scope_entries(
         values: Whom the call is for, scope by scope.
         run_id: Identity of its run, if it has one.
         per_run: Limits of the run; without any, it has no account: there can be very many runs.
+
+    Raises:
+        ConfigurationError: The values were read for the scopes of another budget.
     """
+    names = tuple(scope.name for scope in scopes)
+    if values.names != names:
+        raise ConfigurationError(f"Values of scopes {values.names!r} are not for {names!r}.")
     entries: list[BookEntry] = []
     counted = list(zip(scopes, values.values, strict=True))
     if per_run:

@@ -7,6 +7,7 @@ from typing import Any
 
 from langchain_hybridflow.budget.budget import Budget
 from langchain_hybridflow.budget.estimates import LearnedEstimate, StrictEstimate
+from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.memory import MemoryLedger
 from langchain_hybridflow.budget.opened import has_secret
 from langchain_hybridflow.budget.pacing import Pacing
@@ -27,7 +28,7 @@ _PRICE_FIELDS = (
 def budget_settings(budget: Budget) -> dict[str, Any] | None:
     """Return the arguments of a budget as JSON; `None` if they cannot be written down.
 
-    That is so if its ledger is neither the default one nor opened by URL, if the URL holds a
+    That is so if its ledger is neither one like the default nor opened by URL, if the URL holds a
     password (give it as "env:NAME"), if a scope reads its value by a function, if answers are
     estimated by an `Estimator` of your own, and if it tells somebody of alerts.
 
@@ -40,7 +41,7 @@ def budget_settings(budget: Budget) -> dict[str, Any] | None:
         >>> budget_settings(Budget(max_cloud_calls=9, window="last 1h"))
         {'max_cloud_calls': 9, 'window': 'last 1h'}
     """
-    if budget.store is None and not isinstance(budget.ledger, MemoryLedger):
+    if budget.store is None and not _is_like_the_default(budget.ledger):
         return None
     if budget.store is not None and has_secret(budget.store):
         return None
@@ -69,6 +70,10 @@ def budget_settings(budget: Budget) -> dict[str, Any] | None:
         value = getattr(budget, name)
         settings[name] = None if value == getattr(default, name) else value
     return {name: value for name, value in settings.items() if value not in (None, {}, [])}
+
+
+def _is_like_the_default(ledger: Ledger) -> bool:
+    return isinstance(ledger, MemoryLedger) and ledger.on_expiry == "charge"
 
 
 def budget_from_settings(settings: Mapping[str, Any]) -> Budget:

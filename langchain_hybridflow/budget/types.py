@@ -49,6 +49,7 @@ Number: TypeAlias = Decimal | float | int | str
 """A number as people write it; floats are read through `str`, so that 0.1 means 0.1."""
 
 _MICROS_PER_USD = 1_000_000
+_MOST_COUNT: Final = 2**53  # up to which a number of any store, and of JSON, is exact
 
 
 def to_decimal(value: Number, *, name: str) -> Decimal:
@@ -59,7 +60,7 @@ def to_decimal(value: Number, *, name: str) -> Decimal:
         name: Name of the parameter, for the error.
 
     Raises:
-        ConfigurationError: If it is a bool, not a number, NaN, infinite or negative.
+        ConfigurationError: If it is a bool, not a number, NaN, negative, above 1e12 or too fine.
 
     Example:
         >>> to_decimal(0.1, name="limit_usd")
@@ -73,6 +74,8 @@ def to_decimal(value: Number, *, name: str) -> Decimal:
         raise ConfigurationError(f"{name} must be a number, not {value!r}.") from None
     if not number.is_finite() or number < 0:
         raise ConfigurationError(f"{name} must be finite and not negative, not {value!r}.")
+    if number > 10**12 or int(number.as_tuple().exponent) < -100:  # else integers fill the memory
+        raise ConfigurationError(f"{name} must be at most 1e12, and no finer than 1e-100.")
     # Not abs(): that rounds to the decimal context. And "-0" reads badly in every message.
     return number.copy_abs()
 
@@ -159,7 +162,8 @@ class Limits:
         cloud_calls: Number of cloud calls.
 
     Raises:
-        ConfigurationError: If a limit is NaN, infinite, negative, a bool, or not a number.
+        ConfigurationError: If a limit is NaN, negative, a bool, not a number, or above 1e12 USD or
+            2**53.
 
     Example:
         >>> Limits(usd="0.05", cloud_calls=6)
@@ -181,10 +185,8 @@ class Limits:
         exact_usd = None if usd is None else to_decimal(usd, name="A USD limit")
         micros = None if exact_usd is None else _floor_micros(exact_usd)
         for name, value in (("cloud_tokens", cloud_tokens), ("cloud_calls", cloud_calls)):
-            if value is not None and (type(value) is not int or value < 0):
-                raise ConfigurationError(
-                    f"A limit of {name} must be an integer >= 0 or None, not {value!r}."
-                )
+            if value is not None and (type(value) is not int or not 0 <= value <= _MOST_COUNT):
+                raise ConfigurationError(f"{name} must be an integer in 0..2**53, not {value!r}.")
         object.__setattr__(self, "usd", exact_usd)
         object.__setattr__(self, "cloud_tokens", cloud_tokens)
         object.__setattr__(self, "cloud_calls", cloud_calls)
@@ -216,8 +218,9 @@ class Account:
         scope: What people call it in messages, such as `"budget"` or `"run"`.
         limits: Its limits. They travel with each call and are not stored with the counters, so
             that a changed limit holds from the next reservation on.
-        earlier: Keys of the earlier buckets that still lie in a rolling window. Limits are checked
-            against the sum over `key` and these, and nothing is written to them.
+        earlier: Other keys that count: of the earlier buckets that still lie in a rolling window,
+            and of the next one, which may have begun for others. Limits are checked against the
+            sum over `key` and these, and nothing is written to them.
         keep_s: Seconds after which a ledger may forget the counters of `key`, counted from the last
             time that something was held or booked there, and never while a lease is open in it;
             `None` for never.

@@ -45,7 +45,8 @@ class Window:
       buckets, here of 5 minutes. A spend is counted for at least the length of the window, and
       until its bucket lies outside as a whole, so for at most one bucket longer: the limit
       holds in *every* stretch of that length, and what was spent comes back up to a twelfth of
-      the length later than it could.
+      the length later than it could. A caller who is late at the border of two buckets holds
+      in the one that has just ended, so the next bucket is counted, too.
 
     What a call costs is counted in the window in which it was reserved.
 
@@ -125,22 +126,24 @@ class Window:
         return 2.0 * self.seconds
 
     def keys(self, now: float) -> tuple[str, tuple[str, ...]]:
-        """Return the id of the window at a time, and those of the earlier buckets that count.
+        """Return the id of the window at a time, and those of the other buckets that count.
 
         Args:
             now: Epoch seconds, by the clock of the ledger.
 
         Returns:
             The id under which is counted from now on, and, for a rolling window, the ids of the
-            earlier buckets of which a part lies in it; else none. Two windows of any kinds
-            have the same id only if they are the same stretch of the same kind of window.
+            next bucket, for those who come in late, and of the earlier ones of which a part lies
+            in it; else none. Two windows of any kinds have the same id only if they are the same
+            stretch of the same kind of window.
         """
         if self.rolling:
             size = self.seconds // BUCKETS
             bucket = int(now // size)
             name = f"last-{self.length}"
-            earlier = tuple(f"{name}={bucket - back}" for back in range(1, BUCKETS + 1))
-            return f"{name}={bucket}", earlier
+            # By the time that this is asked of the store, others may count in the next bucket.
+            others = (bucket + 1, *range(bucket - 1, bucket - BUCKETS - 1, -1))
+            return f"{name}={bucket}", tuple(f"{name}={one}" for one in others)
         if self.length in ("day", "month"):
             day = _day_of(now, _zone(self.tz))
             label = day.isoformat() if self.length == "day" else f"{day:%Y-%m}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from langchain_hybridflow.calls.breaker import Breaker
+from langchain_hybridflow.calls.buying import AttemptFailed
 from langchain_hybridflow.calls.core import (
-    AttemptFailed,
     OnError,
     RoutingCore,
     final_error,
@@ -21,13 +22,14 @@ from langchain_hybridflow.calls.drive import (
 from langchain_hybridflow.calls.failures import describe_error
 from langchain_hybridflow.calls.inner import TierModel, model_name
 from langchain_hybridflow.calls.steps import Call
-from langchain_hybridflow.calls.types import Answer, Attempt, Purchase, total_cost
+from langchain_hybridflow.calls.types import Answer, Attempt, Purchase, degrades, total_cost
 
 __all__ = [
     "Answer",
     "AsyncStreamedScript",
     "Attempt",
     "AttemptFailed",
+    "Breaker",
     "Call",
     "OnError",
     "Purchase",
@@ -35,6 +37,7 @@ __all__ = [
     "StreamedScript",
     "TierModel",
     "adrive",
+    "degrades",
     "describe_error",
     "drive",
     "final_error",

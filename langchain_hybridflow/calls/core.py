@@ -6,53 +6,51 @@ its methods are scripts, see `steps`.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatResult
 
-from langchain_hybridflow.budget import (
-    Budget,
-    RunBudget,
-    Usage,
-    estimate_prompt_tokens,
-    estimate_text_tokens,
-    usage_of,
+from langchain_hybridflow.budget import RunBudget
+from langchain_hybridflow.calls.buying import AttemptFailed
+from langchain_hybridflow.calls.choosing import Chooser
+from langchain_hybridflow.calls.deciding import narrowed
+from langchain_hybridflow.calls.observing import (
+    route_span,
+    tell_answer,
+    tell_decision,
+    tell_move,
 )
-from langchain_hybridflow.calls.deciding import check_decision, narrowed, permit
-from langchain_hybridflow.calls.failures import describe_error, may_have_cost
-from langchain_hybridflow.calls.inner import TierModel
-from langchain_hybridflow.calls.options import prompted_schemas
-from langchain_hybridflow.calls.retries import retry_wait_s
-from langchain_hybridflow.calls.steps import (
-    Call,
-    Commit,
-    Pause,
-    Release,
-    Reserve,
-    Script,
-    Snapshot,
-)
+from langchain_hybridflow.calls.steps import Script, Show
 from langchain_hybridflow.calls.types import Answer, Attempt, Purchase
+from langchain_hybridflow.calls.verifying import (
+    BuyingVerifier,
+    Desk,
+    OnVerifyError,
+    Verdict,
+    Verifier,
+    VerifyRequest,
+    judge,
+    logprobs_of,
+)
 from langchain_hybridflow.errors import (
     BudgetExceeded,
     CloudDeclined,
     ConfigurationError,
-    DeadlineExceeded,
     LedgerError,
     ModelCallError,
     PolicyViolation,
-    RoutingError,
     UnknownPriceError,
 )
-from langchain_hybridflow.routing import Policy, RouteDecision, Router, RouteRequest, Tier
+from langchain_hybridflow.routing import (
+    RouteDecision,
+    RouteRequest,
+    Tier,
+)
+from langchain_hybridflow.telemetry import OpenSpan, names
 
-__all__ = ["AttemptFailed", "OnError", "RoutingCore", "final_error", "other_tier"]
+__all__ = ["OnError", "RoutingCore", "final_error", "other_tier"]
 
 OnError: TypeAlias = Literal["fallback", "raise"]
 
@@ -65,194 +63,21 @@ def other_tier(tier: Tier) -> Tier:
     return "edge" if tier == "cloud" else "cloud"
 
 
-class AttemptFailed(Exception):
-    """An attempt went wrong; carries the record of it to whoever decides what comes next."""
-
-    def __init__(
-        self, attempt: Attempt, error: Exception, *, begun: bool = False, partial_text: str = ""
-    ) -> None:
-        self.attempt = attempt
-        self.error = error
-        self.begun = begun
-        self.partial_text = partial_text
-        super().__init__(attempt.error)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingCore:
+class RoutingCore(Chooser):
     """Both tiers, the router and the budget, and the rules between them.
 
     Attributes:
-        models: The model of each tier.
-        router: Decides the tier of a call.
-        budget: What may be spent.
-        policy: Which tiers may see a call at all; `None` is both.
         on_edge_error: Whether the cloud may answer when the edge fails.
         on_cloud_error: Whether the edge may answer when the cloud fails.
-        on_router_error: The tier to take when the router itself fails, or "raise".
-        max_output_tokens: The longest answer to reserve for, in tokens, where neither the model
-            nor the call says so.
-        max_retries: How often a tier is asked again after a rate limit or a server error.
-        options: Call options of every call that does not give its own.
+        verifier: Looks at edge answers, if the cloud may be asked instead.
+        on_verify_error: What happens to an edge answer when the verifier fails.
     """
 
-    models: Mapping[Tier, TierModel]
-    router: Router
-    budget: Budget
-    policy: Policy | None = None
     on_edge_error: OnError = "fallback"
     on_cloud_error: OnError = "fallback"
-    on_router_error: Tier | Literal["raise"] = "edge"
-    max_output_tokens: int = 1024
-    max_retries: int = 2
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def decide(self, request: RouteRequest, *, run: RunBudget) -> Script[RouteDecision]:
-        """Ask the filters and, if both tiers may answer, the router.
-
-        The router's request has the live state of the budget and the expected costs filled in.
-
-        Raises:
-            CapabilityError: Neither tier has what the call needs.
-            PolicyViolation: The policy allows no tier that has.
-            RoutingError: The router failed and `on_router_error` is "raise".
-        """
-        permitted = permit(request, models=self.models, policy=self.policy)
-        snapshot = yield Snapshot(run)
-        expected = Usage(
-            input_tokens=request.prompt_tokens,
-            output_tokens=request.expected_output_tokens or self.max_output_tokens,
-        )
-        costs = {
-            tier: self.budget.cost_usd(tier, target.name, expected)
-            for tier, target in self.models.items()
-        }
-        if len(permitted.allowed) > 1:
-            return self._ask_router(replace(request, expected_cost_usd=costs, budget=snapshot))
-        (tier,) = permitted.allowed
-        return RouteDecision(
-            tier=tier,
-            reason=permitted.reason,
-            router=permitted.filter,
-            expected_cost_usd=costs[tier],
-            allowed=permitted.allowed,
-            kept_local=permitted.kept_local,
-        )
-
-    def _ask_router(self, request: RouteRequest) -> RouteDecision:
-        name = type(self.router).__name__
-        try:
-            decision = self.router.route(request)
-            check_decision(decision, name)
-        except Exception as error:
-            fault = describe_error(error, models=self._given_models())
-            if self.on_router_error == "raise":
-                raise RoutingError(
-                    f"Router {name} failed: {fault}. Mend the router, or set "
-                    f"on_router_error='edge' to go on without it."
-                ) from error
-            return RouteDecision(
-                tier=self.on_router_error,
-                reason=f"router {name} failed ({fault}): {self.on_router_error}",
-                router=name,
-                expected_cost_usd=request.expected_cost_usd.get(self.on_router_error),
-            )
-        if decision.expected_cost_usd is None:
-            cost = request.expected_cost_usd.get(decision.tier)
-            return decision.model_copy(update={"expected_cost_usd": cost})
-        return decision
-
-    def attempt(
-        self,
-        tier: Tier,
-        messages: list[BaseMessage],
-        *,
-        run: RunBudget,
-        lease_id: str,
-        options: dict[str, Any] | None = None,
-        timeout_s: float | None = None,
-    ) -> Script[Purchase]:
-        """Buy one answer from one tier: reserve, call, settle, whatever happens.
-
-        Args:
-            tier: Who is asked.
-            messages: The prompt.
-            run: The account that pays.
-            lease_id: Identity of this purchase; never used for another one.
-            options: Call options in neutral form; see `options.own_options`.
-            timeout_s: Longest time to wait for the model, in seconds.
-
-        Raises:
-            AttemptFailed: From the error of the model or of the budget.
-        """
-        given = {**self.options, **(options or {})}
-        try:
-            target, options = self.models[tier].prepared(given)
-        except NotImplementedError as error:  # it has no tools; the other tier may
-            raise AttemptFailed(self.refusal(tier, error), error) from error
-        cap = target.output_cap(options, self.max_output_tokens)
-        prompt_tokens = estimate_prompt_tokens(messages, tools=prompted_schemas(given))
-        bound = Usage(prompt_tokens, cap * target.answers(options), estimated=True)
-        worst = self.budget.quote(tier, target.name, bound)
-        if timeout_s is not None and timeout_s <= 0:
-            late = DeadlineExceeded("The run", run.deadline_s or 0.0)
-            raise AttemptFailed(self.refusal(tier, late), late)
-        try:
-            lease = yield Reserve(run, lease_id, worst)
-        except BudgetExceeded as error:
-            raise AttemptFailed(self.refusal(tier, error), error) from error
-        if worst and self.budget.caps_output:
-            options |= target.cap_kwargs(options, cap)
-        call = Call(target, messages, options, timeout_s)
-        handled = sys.exception()
-        result: ChatResult | None = None
-        try:
-            result = yield from self._ask(call, run)
-            held_to = target.output_cap(options, 0) or None
-            purchase = self._purchase(target, result, messages, held_to)
-        except BaseException as error:
-            # An answer that is there and cannot be used has been paid for like any other.
-            loss = _loss(error, call, bound, handled) if result is None else bound
-            if loss is None:
-                yield Release(run, lease)
-            else:
-                yield Commit(run, lease, self.budget.quote(tier, target.name, loss))
-            if not isinstance(error, Exception):
-                raise
-            attempt = self._unanswered(target, "failed", error, loss)
-            raise AttemptFailed(
-                attempt, error, begun=call.begun, partial_text=_text(call)
-            ) from error
-        if purchase.cached:
-            yield Release(run, lease)
-        else:
-            yield Commit(run, lease, self.budget.quote(tier, target.name, purchase.usage))
-        return purchase
-
-    def _ask(self, call: Call, run: RunBudget) -> Script[ChatResult]:
-        """Call, and call again while the provider says "not now" and nothing has been billed."""
-        tries = 1
-        while True:
-            try:
-                result: ChatResult = yield call
-            except Exception as error:
-                wait_s = retry_wait_s(error, tries=tries)
-                time_left_s = run.remaining_s()
-                if call.begun or wait_s is None or tries > self.max_retries:
-                    raise
-                if time_left_s is not None and wait_s >= time_left_s:
-                    raise
-            else:
-                return result
-            yield Pause(wait_s)
-            tries += 1
-            call.streamed.clear()
-            if call.timeout_s is not None and time_left_s is not None:
-                call.timeout_s = min(call.timeout_s, time_left_s - wait_s)
-
-    def refusal(self, tier: Tier, error: Exception) -> Attempt:
-        """Record a call that was never made."""
-        return self._unanswered(self.models[tier], "refused", error)
+    verifier: Verifier | BuyingVerifier | None = None
+    on_verify_error: OnVerifyError = "accept"
 
     def next_tier(
         self, failed: AttemptFailed, *, tried: Collection[Tier], allowed: Collection[Tier]
@@ -271,7 +96,7 @@ class RoutingCore:
         if isinstance(failed.error, CloudDeclined | PolicyViolation):
             return other
         if isinstance(failed.error, BudgetExceeded):
-            return "edge" if tier == "cloud" and self.budget.on_exhausted == "edge" else None
+            return "edge" if tier == "cloud" and self.budget.on_exhausted != "raise" else None
         rule = self.on_cloud_error if tier == "cloud" else self.on_edge_error
         return other if rule == "fallback" else None
 
@@ -283,86 +108,176 @@ class RoutingCore:
         run: RunBudget,
         lease_id: str,
         options: dict[str, Any] | None = None,
+        asides: list[Purchase] | None = None,
     ) -> Script[Answer]:
         """Answer one call: decide once, then buy from the tiers that may answer, in turn.
+
+        An edge answer that the verifier does not accept goes on to the cloud; it stands if the
+        cloud is refused, or fails.
+
+        Args:
+            request: What is asked.
+            messages: The prompt.
+            run: The account that pays.
+            lease_id: Start of the identities of the purchases.
+            options: Call options in neutral form.
+            asides: Where to note at once what is bought and is not the answer, for a call that
+                may end without one.
 
         Raises:
             ModelCallError: More than one tier was asked and none answered, or a stream broke.
             Exception: The error itself if just one tier was asked.
         """
+        with route_span(self.telemetry) as span:
+            answer = yield from self._answer(
+                request, messages, run, lease_id, options, span, [] if asides is None else asides
+            )
+            tell_answer(span, answer)
+        return answer
+
+    def _answer(
+        self,
+        request: RouteRequest,
+        messages: list[BaseMessage],
+        run: RunBudget,
+        lease_id: str,
+        options: dict[str, Any] | None,
+        span: OpenSpan,
+        asides: list[Purchase],
+    ) -> Script[Answer]:
         decision = yield from self.decide(request, run=run)
+        tell_decision(span, decision)
         attempts: list[Attempt] = []
+        held: Purchase | None = None
         tier = decision.tier
         while True:
+            doubted = self.doubts(tier, allowed=decision.allowed, attempts=attempts)
             try:
                 purchase = yield from self.attempt(
                     tier,
                     messages,
                     run=run,
                     lease_id=f"{lease_id}/{len(attempts)}-{tier}",
-                    options=options,
-                    timeout_s=run.remaining_s(),
+                    options=self.asking(tier, options) if doubted else options,
+                    shown=not doubted,
+                    prompt_tokens=request.prompt_tokens or None,
+                    role=request.role,
+                    parent=span,
                 )
             except AttemptFailed as caught:
                 failed = caught
             else:
-                return Answer(decision, (*attempts, purchase.attempt), purchase)
+                if not doubted:
+                    purchase = self.unseen(purchase)
+                    attempts.append(purchase.attempt)
+                    return Answer(decision, tuple(attempts), purchase, tuple(asides))
+                asides.append(purchase)  # until it is accepted; there is no other before it
+                given = {**self.options, **(options or {})}
+                desk = Desk(
+                    buyer=self,
+                    run=run,
+                    lease_id=lease_id,
+                    request=request,
+                    policy=self.policy,
+                    options=given,
+                    parent=span,
+                    purchases=asides,
+                )
+                verdict = yield from self.check(
+                    purchase.message,
+                    request,
+                    messages,
+                    logprobs=logprobs_of(purchase.result),
+                    desk=desk,
+                )
+                asides[0] = held = purchase.noted(**verdict.facts())
+                attempts += [held.attempt, *desk.attempts]
+                decision = narrowed(decision, request, policy=self.policy)
+                if verdict.accept or "cloud" not in decision.allowed:
+                    return (yield from _answered(decision, attempts, held, asides))
+                tier = "cloud"
+                tell_move(span, names.ESCALATION_EVENT, tier)
+                continue
             attempts.append(failed.attempt)
+            if held is not None and self.stands(failed):
+                return (yield from _answered(decision, attempts, held, asides))
             # Another tier is another purchase: the policy is asked anew.
             decision = narrowed(decision, request, policy=self.policy)
-            tried = [attempt.tier for attempt in attempts]
-            following = self.next_tier(failed, tried=tried, allowed=decision.allowed)
-            if following is None:
-                raise final_error(attempts, failed)
-            tier = following
+            tier = self._fallback(failed, attempts, allowed=decision.allowed)
+            tell_move(span, names.FALLBACK_EVENT, tier, failed.error)
 
-    def _purchase(
-        self, target: TierModel, result: ChatResult, messages: list[BaseMessage], cap: int | None
-    ) -> Purchase:
-        if not result.generations:
-            raise ValueError(f"Model {target.name} returned no answer at all.")
-        message = result.generations[0].message
-        if not isinstance(message, AIMessage):
-            raise TypeError(f"a chat model answers with an AIMessage, got {type(message).__name__}")
-        # LangChain marks an answer from the model's own cache so; nobody bills it.
-        reported: Mapping[str, object] = message.usage_metadata or {}
-        cached = reported.get("total_cost") == 0
-        usage = usage_of(message, prompt=messages, max_output_tokens=cap)
-        if cached:
-            usage = Usage(0, 0)
-        cost = self.budget.cost_usd(target.tier, target.name, usage)
-        attempt = Attempt(
-            tier=target.tier,
-            model=target.name,
-            status="ok",
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            usage_estimated=usage.estimated,
-            cost_usd=Decimal(0) if cached else cost,
+    def _fallback(
+        self, failed: AttemptFailed, attempts: Sequence[Attempt], *, allowed: Collection[Tier]
+    ) -> Tier:
+        tried = [attempt.tier for attempt in attempts if attempt.purpose == "answer"]
+        following = self.next_tier(failed, tried=tried, allowed=allowed)
+        if following is None:
+            raise final_error(attempts, failed)
+        return following
+
+    def doubts(self, tier: Tier, *, allowed: Collection[Tier], attempts: Iterable[Attempt]) -> bool:
+        """Whether a tier's answer is to be looked at: an edge one, if the cloud may follow."""
+        if self.verifier is None or tier == "cloud" or "cloud" not in allowed:
+            return False
+        return not any(
+            attempt.tier == "cloud" and attempt.purpose == "answer" for attempt in attempts
         )
-        return Purchase(attempt, usage, result, cached=cached)
 
-    def _unanswered(
+    def asking(self, tier: Tier, options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the options of a call whose answer is looked at: the verifier may want more."""
+        given = dict(options or {})
+        if getattr(self.verifier, "reads_logprobs", False):
+            given |= self.models[tier].logprob_options({**self.options, **given})
+        return given
+
+    def check(
         self,
-        target: TierModel,
-        status: Literal["failed", "refused"],
-        error: Exception,
-        loss: Usage | None = None,
-    ) -> Attempt:
-        spent = loss or Usage(0, 0)
-        return Attempt(
-            tier=target.tier,
-            model=target.name,
-            status=status,
-            input_tokens=spent.input_tokens,
-            output_tokens=spent.output_tokens,
-            usage_estimated=loss is not None,
-            cost_usd=self.budget.cost_usd(target.tier, target.name, loss) if loss else Decimal(0),
-            error=describe_error(error, models=self._given_models()),
-        )
+        answer: AIMessage,
+        request: RouteRequest,
+        messages: Sequence[BaseMessage],
+        *,
+        logprobs: tuple[float, ...] | None,
+        desk: Desk,
+    ) -> Script[Verdict]:
+        """Let the verifier look at an edge answer.
 
-    def _given_models(self) -> list[BaseChatModel]:
-        return [target.model for target in self.models.values()]
+        Args:
+            answer: The answer.
+            request: What was asked, as the router saw it.
+            messages: The prompt.
+            logprobs: The log-probabilities of the answer's tokens, if there are any.
+            desk: Where the verifier buys, and where its purchases are found afterwards.
+        """
+        if self.verifier is None:
+            return Verdict(accept=True)
+        asked = VerifyRequest(
+            question=request.text,
+            messages=messages,
+            answer=answer,
+            logprobs=logprobs,
+            subtask_id=request.subtask_id,
+            routed=request,
+        )
+        return (yield from judge(self.verifier, asked, desk, on_error=self.on_verify_error))
+
+    def unseen(self, purchase: Purchase) -> Purchase:
+        """Note on an edge answer that the verifier was not asked, if there is one."""
+        if self.verifier is None or purchase.attempt.tier == "cloud":
+            return purchase
+        return purchase.noted(verdict="not verified: the cloud may not answer instead")
+
+    def stands(self, failed: AttemptFailed) -> bool:
+        """Whether an edge answer stands when the cloud, asked for a better one, gave none."""
+        return not failed.begun and not isinstance(failed.error, _OUR_FAULT)
+
+
+def _answered(
+    decision: RouteDecision, attempts: Iterable[Attempt], held: Purchase, asides: Iterable[Purchase]
+) -> Script[Answer]:
+    """Answer with what was held back."""
+    yield Show(held.unshown)
+    others = tuple(aside for aside in asides if aside is not held)
+    return Answer(decision, tuple(attempts), held, others)
 
 
 def final_error(attempts: Sequence[Attempt], failed: AttemptFailed) -> Exception:
@@ -379,32 +294,3 @@ def final_error(attempts: Sequence[Attempt], failed: AttemptFailed) -> Exception
     )
     error.__cause__ = failed.error
     return error
-
-
-def _heard(call: Call) -> str:
-    """All that arrived of an answer, tool calls and reasoning included."""
-    parts: list[str] = []
-    for chunk in call.streamed:
-        message = chunk.message
-        parts.append(message.content if isinstance(message.content, str) else str(message.content))
-        parts += [str(part["args"] or "") for part in getattr(message, "tool_call_chunks", ())]
-        parts += map(str, message.additional_kwargs.values())
-    return "".join(parts)
-
-
-def _text(call: Call) -> str:
-    return "".join(chunk.text for chunk in call.streamed)
-
-
-def _loss(
-    error: BaseException, call: Call, bound: Usage, handled: BaseException | None
-) -> Usage | None:
-    """What a failed call must be taken to have cost; `None` if it cost nothing for sure.
-
-    A broken stream has cost its prompt and what arrived. A call that may have been answered
-    unheard has cost the worst case: nobody knows how far the model had come.
-    """
-    if call.streamed:
-        heard = min(estimate_text_tokens(_heard(call)), bound.output_tokens)
-        return Usage(bound.input_tokens, heard, estimated=True)
-    return bound if may_have_cost(error, handled=handled) else None

@@ -8,23 +8,26 @@ stream whose reader goes away, too.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import aclosing, closing
-from contextvars import copy_context
-from queue import SimpleQueue
-from typing import Any, Generic, Self, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
-from langchain_hybridflow.calls.steps import Call, Script, Step
+from langchain_hybridflow.calls.helper import Helper
+from langchain_hybridflow.calls.steps import Call, Pause, Reserve, Script, Show, Step
+from langchain_hybridflow.calls.tether import tether_here
 from langchain_hybridflow.errors import DeadlineExceeded
 
 __all__ = ["AsyncStreamedScript", "StreamedScript", "adrive", "drive", "in_time", "merged"]
 
 T = TypeVar("T")
+
+_BEGINNINGS = (Reserve, Call, Pause)
+"""The steps that are not taken for a reader who has gone; those that settle are."""
 
 
 def drive(script: Script[T], call: Callable[[Call], ChatResult]) -> T:
@@ -33,7 +36,11 @@ def drive(script: Script[T], call: Callable[[Call], ChatResult]) -> T:
     Args:
         script: What to run.
         call: Calls the model of a `Call` step.
+
+    Raises:
+        RunAbandoned: Whoever the run is for has gone, and the script was about to begin a call.
     """
+    tether = tether_here()
     reply: Any = None
     error: BaseException | None = None
     while True:
@@ -43,7 +50,14 @@ def drive(script: Script[T], call: Callable[[Call], ChatResult]) -> T:
             return stop.value  # type: ignore[no-any-return]
         reply = error = None
         try:
-            reply = _in_time(call, step) if isinstance(step, Call) else step.perform()
+            if tether is not None and isinstance(step, _BEGINNINGS):
+                tether.check()
+            if not isinstance(step, Call):
+                reply = step.perform()
+            elif step.timeout_s is None:
+                reply = call(step)
+            else:
+                reply = _in_time(call, step)
         except BaseException as caught:  # noqa: BLE001 - the script settles, then raises it
             error = caught
 
@@ -59,10 +73,12 @@ async def adrive(script: Script[T], call: Callable[[Call], Awaitable[ChatResult]
             return stop.value  # type: ignore[no-any-return]
         reply = error = None
         try:
-            if isinstance(step, Call):
-                reply = await _await_in_time(call(step), step.timeout_s)
-            else:
+            if not isinstance(step, Call):
                 reply = await step.aperform()
+            elif step.timeout_s is None:
+                reply = await call(step)
+            else:
+                reply = await _await_in_time(call(step), step, step.timeout_s)
         except BaseException as caught:  # noqa: BLE001 - the script settles, then raises it
             error = caught
 
@@ -90,11 +106,13 @@ class StreamedScript(Generic[T]):
             reply = error = None
             try:
                 if isinstance(step, Call):
-                    with closing(_until(self._call(step), step.timeout_s)) as chunks:
+                    with closing(_until(self._call(step), step)) as chunks:
                         for chunk in chunks:
                             yield from step.take(chunk)
                     yield from step.rest()
                     reply = merged(step)
+                elif isinstance(step, Show):
+                    yield from step.chunks
                 else:
                     reply = step.perform()
             except BaseException as caught:  # noqa: BLE001 - the script settles, then raises it
@@ -124,13 +142,16 @@ class AsyncStreamedScript(Generic[T]):
             reply = error = None
             try:
                 if isinstance(step, Call):
-                    async with aclosing(_auntil(self._call(step), step.timeout_s)) as chunks:
+                    async with aclosing(_auntil(self._call(step), step)) as chunks:
                         async for chunk in chunks:
                             for passed in step.take(chunk):
                                 yield passed
                     for passed in step.rest():
                         yield passed
                     reply = merged(step)
+                elif isinstance(step, Show):
+                    for passed in step.chunks:
+                        yield passed
                 else:
                     reply = await step.aperform()
             except BaseException as caught:  # noqa: BLE001 - the script settles, then raises it
@@ -167,10 +188,6 @@ def merged(step: Call) -> ChatResult:
     return ChatResult(generations=[first + rest if rest else first])
 
 
-def _in_time(call: Callable[[Call], ChatResult], step: Call) -> ChatResult:
-    return in_time(lambda: call(step), step.timeout_s, what=f"The call of {step.target.name}")
-
-
 def in_time(work: Callable[[], T], timeout_s: float | None, *, what: str) -> T:
     """Do some work, and stop waiting after the time-out.
 
@@ -181,45 +198,23 @@ def in_time(work: Callable[[], T], timeout_s: float | None, *, what: str) -> T:
     """
     if timeout_s is None:
         return work()
-    with _Helper() as helper:
+    with Helper() as helper:
         outcome = helper.submit(work)
         if not wait((outcome,), timeout=max(timeout_s, 0.0)).done:
             raise DeadlineExceeded(what, timeout_s)
         return outcome.result()
 
 
-class _Helper:
-    """A thread that does one thing after another, so that its owner can stop waiting for it."""
-
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._context = copy_context()
-        threading.Thread(target=self._work, daemon=True, name="hybridflow-call").start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._jobs.put(None)
-
-    def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Let it do something as soon as it is free."""
-        outcome: Future[T] = Future()
-        self._jobs.put((outcome, job))
-        return outcome
-
-    def _work(self) -> None:
-        while (item := self._jobs.get()) is not None:
-            outcome, job = item
-            try:
-                outcome.set_result(self._context.run(job))
-            except BaseException as error:  # noqa: BLE001 - the owner gets it
-                outcome.set_exception(error)
+def _in_time(call: Callable[[Call], ChatResult], step: Call) -> ChatResult:
+    what = f"The call of {step.target.name}"
+    try:
+        return in_time(partial(call, step), step.timeout_s, what=what)
+    except DeadlineExceeded:
+        step.given_up = True
+        raise
 
 
-async def _await_in_time(reply: Awaitable[ChatResult], timeout_s: float | None) -> ChatResult:
-    if timeout_s is None:
-        return await reply
+async def _await_in_time(reply: Awaitable[ChatResult], step: Call, timeout_s: float) -> ChatResult:
     timer = asyncio.timeout(max(timeout_s, 0.0))
     try:
         async with timer:
@@ -227,24 +222,24 @@ async def _await_in_time(reply: Awaitable[ChatResult], timeout_s: float | None) 
     except TimeoutError as error:
         if not timer.expired():
             raise
+        step.given_up = True  # it may be at work in a thread of its own
         raise DeadlineExceeded("A model call", timeout_s) from error
 
 
-def _until(
-    chunks: Generator[ChatGenerationChunk], timeout_s: float | None
-) -> Generator[ChatGenerationChunk]:
-    if timeout_s is None:
+def _until(chunks: Generator[ChatGenerationChunk], step: Call) -> Generator[ChatGenerationChunk]:
+    if step.limit_s() is None:
         with closing(chunks):
             yield from chunks
         return
-    end_s = time.monotonic() + timeout_s
-    with _Helper() as helper:
+    patience = _Patience(step, time.monotonic)
+    with Helper() as helper:
         try:
             while True:
-                following = helper.submit(lambda: next(chunks, None))
-                if not wait((following,), timeout=max(end_s - time.monotonic(), 0.0)).done:
-                    raise DeadlineExceeded("A streamed model call", timeout_s)
-                chunk = following.result()
+                with patience:
+                    following = helper.submit(lambda: next(chunks, None))
+                    if not wait((following,), timeout=patience.left_s()).done:
+                        raise patience.over()
+                    chunk = following.result()
                 if chunk is None:
                     return
                 yield chunk
@@ -253,19 +248,63 @@ def _until(
 
 
 async def _auntil(
-    chunks: AsyncGenerator[ChatGenerationChunk], timeout_s: float | None
+    chunks: AsyncGenerator[ChatGenerationChunk], step: Call
 ) -> AsyncGenerator[ChatGenerationChunk]:
-    end_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+    patience = _Patience(step, asyncio.get_running_loop().time)
     async with aclosing(chunks):
         while True:
-            timer = asyncio.timeout_at(end_s)
+            timer = asyncio.timeout(patience.left_s())
             try:
-                async with timer:
-                    chunk = await anext(chunks)
+                with patience:
+                    async with timer:
+                        chunk = await anext(chunks)
             except StopAsyncIteration:
                 return
             except TimeoutError as error:
                 if not timer.expired():
                     raise
-                raise DeadlineExceeded("A streamed model call", timeout_s or 0.0) from error
+                raise patience.over() from error
             yield chunk
+
+
+class _Patience:
+    """How long a stream may still be waited for: inside it the clock of the model runs.
+
+    A reader who takes his time is not the model's fault, and it takes no time from it. The time of
+    the run goes on meanwhile.
+    """
+
+    def __init__(self, step: Call, clock: Callable[[], float]) -> None:
+        self._step = step
+        self._clock = clock
+        self._started_at_s = clock()
+        self._waited_s = 0.0
+        self._since_s = 0.0
+        self._limit_s = 0.0
+
+    def __enter__(self) -> None:
+        self._since_s = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self._waited_s += self._clock() - self._since_s
+
+    def left_s(self) -> float | None:
+        """Return how long the next piece may take, in seconds."""
+        limits: list[tuple[float, float]] = []
+        if (limit_s := self._step.limit_s()) is not None:
+            limits.append((limit_s - self._waited_s, limit_s))
+        if (run_left_s := self._step.run_left_s) is not None:
+            limits.append((run_left_s - (self._clock() - self._started_at_s), run_left_s))
+        if not limits:
+            return None
+        left_s, self._limit_s = min(limits)
+        return max(left_s, 0.0)
+
+    def over(self) -> DeadlineExceeded:
+        """Return the error that says which limit it was."""
+        return DeadlineExceeded(_what(self._step), self._limit_s)
+
+
+def _what(step: Call) -> str:
+    part = "A streamed call" if step.begun else "The beginning of a streamed call"
+    return f"{part} of {step.target.name}"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
-__all__ = ["describe_error", "may_have_cost", "status_of"]
+from langchain_hybridflow.calls.tether import RunAbandoned
+
+__all__ = ["answered", "describe_error", "may_have_cost", "retry_after_of", "status_of"]
 
 _MAX_DESCRIPTION_CHARS = 300
 # Shorter ones are placeholders, such as the "none" of local servers, and would blank words.
@@ -44,8 +47,26 @@ _UNCERTAIN = (
     "EOF",
     "Decod",
 )
+# What langchain-openai says, in errors of no class of its own, when a server with status 200 sent
+# something else than an answer: the page of a proxy, for one.
+_UNREADABLE = (
+    "Unexpected response type",
+    "Received response with null value",
+    "Response missing 'choices'",
+)
 # A gateway that gave up waiting does not know what the model behind it did.
 _UNCERTAIN_STATUS = {408, 499, 504, 522, 524}
+# Where a status may stand, in this order: aiohttp warns of its own `code`.
+_STATUS_FIELDS = (
+    ("error", "status_code"),
+    ("response", "status_code"),
+    ("error", "status"),
+    ("error", "code"),
+)
+# Other things are called a code, too.
+_HTTP_STATUSES = range(100, 600)
+# Below 500, and yet no sign of a server that can answer.
+_NOT_WELL = {408, 429, 499}
 
 
 def _chain(error: BaseException, *, before: BaseException | None) -> Iterator[BaseException]:
@@ -73,16 +94,51 @@ def may_have_cost(error: BaseException, *, handled: BaseException | None = None)
         >>> may_have_cost(ConnectionRefusedError()), may_have_cost(TimeoutError())
         (False, True)
     """
+    if isinstance(error, RunAbandoned):  # it was not begun
+        return False
     if not isinstance(error, Exception):  # broken off from outside, wherever it was
         return True
     chain = list(_chain(error, before=handled))
-    names = {base.__name__ for link in chain for base in type(link).__mro__}
+    names = _names(chain)
     if names & _NEVER_SENT:
         return False
     status = _status(chain)
     if status is not None:
         return status < 400 or status in _UNCERTAIN_STATUS
-    return any(mark in name for name in names for mark in _UNCERTAIN)
+    return _is_uncertain(chain, names)
+
+
+def answered(error: BaseException, *, handled: BaseException | None = None) -> bool | None:
+    """Tell whether a failed call shows that its server is up, or down; `None` if neither.
+
+    Args:
+        error: How the call ended.
+        handled: As in `may_have_cost`.
+
+    Example:
+        >>> answered(ConnectionRefusedError()), answered(KeyError("a mistake of ours"))
+        (False, None)
+    """
+    if not isinstance(error, Exception):
+        return None
+    chain = list(_chain(error, before=handled))
+    names = _names(chain)
+    status = _status(chain)
+    if status is not None and not names & _NEVER_SENT:
+        return 200 <= status < 500 and status not in _NOT_WELL
+    return False if names & _NEVER_SENT or _is_uncertain(chain, names) else None
+
+
+def _names(chain: Iterable[BaseException]) -> set[str]:
+    return {base.__name__ for link in chain for base in type(link).__mro__}
+
+
+def _is_uncertain(chain: Iterable[BaseException], names: Iterable[str]) -> bool:
+    return any(mark in name for name in names for mark in _UNCERTAIN) or any(
+        isinstance(text, str) and text.startswith(_UNREADABLE)
+        for link in chain
+        for text in link.args[:1]
+    )
 
 
 def status_of(error: BaseException) -> int | None:
@@ -90,9 +146,41 @@ def status_of(error: BaseException) -> int | None:
     return _status(_chain(error, before=None))
 
 
+def retry_after_of(error: BaseException) -> str | None:
+    """Return the Retry-After that a call was answered with, as it stands there."""
+    for link in _chain(error, before=None):
+        response = getattr(link, "response", None)
+        headers = getattr(response, "headers", None) or _boto_metadata(response).get("HTTPHeaders")
+        if isinstance(headers, Mapping):
+            for name, value in headers.items():
+                if str(name).lower() == "retry-after":
+                    return str(value)
+    return None
+
+
 def _status(chain: Iterable[BaseException]) -> int | None:
-    statuses = (getattr(link, "status_code", None) for link in chain)
-    return next((status for status in statuses if isinstance(status, int)), None)
+    return next((status for link in chain for status in _statuses(link)), None)
+
+
+def _statuses(error: BaseException) -> Iterator[int]:
+    """The HTTP status of an error, wherever the clients of the providers put it.
+
+    OpenAI's and Anthropic's on the error, httpx and requests on its response, aiohttp and Google
+    under other names, and botocore in a dict.
+    """
+    response = getattr(error, "response", None)
+    for holder, name in _STATUS_FIELDS:
+        status = getattr(error if holder == "error" else response, name, None)
+        if isinstance(status, int) and status in _HTTP_STATUSES:
+            yield int(status)
+    status = _boto_metadata(response).get("HTTPStatusCode")
+    if isinstance(status, int):
+        yield status
+
+
+def _boto_metadata(response: object) -> Mapping[str, Any]:
+    metadata = response.get("ResponseMetadata") if isinstance(response, dict) else None
+    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def describe_error(error: BaseException, *, models: Iterable[BaseChatModel] = ()) -> str:

@@ -82,9 +82,8 @@ def _with_own_cap_name(model: BaseChatModel, options: Mapping[str, Any]) -> dict
     if own.get("stream"):  # LangChain's own switch; by now it has been seen to
         del own["stream"]
     neutral, *others = OUTPUT_CAP_FIELDS
-    fields = type(model).model_fields
-    if neutral in own and neutral not in fields:
-        name = next((other for other in others if other in fields), neutral)
+    if neutral in own and neutral not in vars(model):
+        name = next((other for other in others if other in vars(model)), neutral)
         own[name] = own.pop(neutral)
     return own
 

@@ -12,7 +12,7 @@ from time import time
 
 from tenacity import RetryCallState, wait_exponential, wait_random
 
-from langchain_hybridflow.calls.failures import status_of
+from langchain_hybridflow.calls.failures import retry_after_of, status_of
 
 __all__ = ["MAX_WAIT_S", "retry_wait_s"]
 
@@ -47,8 +47,7 @@ def retry_wait_s(error: BaseException, *, tries: int) -> float | None:
 
 
 def _retry_after_s(error: BaseException) -> float | None:
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    value = str(headers.get("retry-after") or "").strip()
+    value = (retry_after_of(error) or "").strip()
     if not value:
         return None
     try:

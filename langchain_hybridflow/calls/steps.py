@@ -19,25 +19,40 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_hybridflow.budget import Amounts, BudgetSnapshot, Lease, RunBudget
 from langchain_hybridflow.calls.inner import TierModel
+from langchain_hybridflow.calls.tether import tether_here
 
-__all__ = ["Call", "Commit", "IOStep", "Pause", "Release", "Reserve", "Script", "Snapshot", "Step"]
+__all__ = [
+    "Call",
+    "Commit",
+    "IOStep",
+    "Pause",
+    "Release",
+    "Reserve",
+    "Script",
+    "Show",
+    "Snapshot",
+    "Step",
+]
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """Read the live state of the budget."""
+    """Read the live state of the budget, as it is for the subtask that is to be decided on."""
 
     run: RunBudget
+    owner: str | None = None
 
     def perform(self) -> BudgetSnapshot:
         """Read it from the ledger."""
-        return self.run.snapshot()
+        return self.run.snapshot(self.owner)
 
     async def aperform(self) -> BudgetSnapshot:
         """Async twin of `perform`."""
-        return await self.run.asnapshot()
+        if not self.run.suspends:
+            return self.perform()
+        return await self.run.asnapshot(self.owner)
 
 
 @dataclass(slots=True)
@@ -114,8 +129,12 @@ class Pause:
     seconds: float
 
     def perform(self) -> None:
-        """Wait, blocking."""
-        time.sleep(self.seconds)
+        """Wait, blocking; no longer than there is somebody to wait for."""
+        tether = tether_here()
+        if tether is None:
+            time.sleep(self.seconds)
+        else:
+            tether.pause(self.seconds)
 
     async def aperform(self) -> None:
         """Wait without blocking the event loop."""
@@ -126,15 +145,22 @@ class Pause:
 class Call:
     """Call a model. The driver notes in `streamed` what had arrived when it failed.
 
-    `begun` says whether a part of an answer was among it, so that no other model may answer.
+    `begun` says whether a part of an answer was among it. Once that has been `shown`, no other
+    model may answer. The time-outs are for the model: of a stream, the time that its reader takes
+    is not counted; `run_left_s` is what the run has left, whoever takes it. `given_up` says that
+    nobody waits any more for a call that cannot be stopped.
     """
 
     target: TierModel
     messages: list[BaseMessage]
     options: dict[str, Any]
     timeout_s: float | None = None
+    first_token_timeout_s: float | None = None
+    shown: bool = True
     streamed: list[ChatGenerationChunk] = field(default_factory=list)
     begun: bool = False
+    given_up: bool = False
+    run_left_s: float | None = None
     _passed_on: int = 0
 
     def take(self, chunk: ChatGenerationChunk) -> list[ChatGenerationChunk]:
@@ -147,11 +173,34 @@ class Call:
         self.begun = self.begun or _says_something(chunk)
         return self.rest() if self.begun else []
 
+    def limit_s(self) -> float | None:
+        """Return how long the stream may be waited for as things stand, in seconds altogether."""
+        if self.begun or self.first_token_timeout_s is None:
+            return self.timeout_s
+        if self.timeout_s is None:
+            return self.first_token_timeout_s
+        return min(self.timeout_s, self.first_token_timeout_s)
+
     def rest(self) -> list[ChatGenerationChunk]:
-        """Return what the reader has not been given yet."""
+        """Return what the reader may have and has not been given yet."""
+        if not self.shown:
+            return []
         rest = self.streamed[self._passed_on :]
         self._passed_on = len(self.streamed)
         return rest
+
+
+@dataclass(slots=True)
+class Show:
+    """Give the reader of a stream what was held back; nobody else notices."""
+
+    chunks: tuple[ChatGenerationChunk, ...]
+
+    def perform(self) -> None:
+        """Do nothing: there is no stream."""
+
+    async def aperform(self) -> None:
+        """Async twin of `perform`."""
 
 
 class IOStep(Protocol):

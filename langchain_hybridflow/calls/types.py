@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import BaseModel, ConfigDict
 
 from langchain_hybridflow.budget import Usage
+from langchain_hybridflow.calls.steps import Call
 from langchain_hybridflow.routing import RouteDecision, Tier
 
-__all__ = ["Answer", "Attempt", "Purchase", "total_cost"]
+__all__ = ["Answer", "Attempt", "Purchase", "degrades", "total_cost"]
 
 
 class Attempt(BaseModel):
@@ -29,6 +30,10 @@ class Attempt(BaseModel):
         usage_estimated: Whether the token counts are ours, because the provider sent none.
         cost_usd: What was charged to the budget, in USD; `None` if the price is unknown.
         error: What went wrong, in one line, without secrets.
+        purpose: "answer" to the caller's question, or "verify" one that was given.
+        accepted: Whether a verifier was content with the answer; `None` if none looked at it.
+        score: What the verifier measured, on its own scale.
+        verdict: What the verifier said, or why it was not asked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,16 +46,38 @@ class Attempt(BaseModel):
     usage_estimated: bool = False
     cost_usd: Decimal | None = Decimal(0)
     error: str | None = None
+    purpose: Literal["answer", "verify"] = "answer"
+    accepted: bool | None = None
+    score: float | None = None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """A call that was answered, and paid for unless the model's own cache had the answer."""
+    """A call that was answered, and paid for unless the model's own cache had the answer.
+
+    Attributes:
+        attempt: The record of it.
+        usage: Its tokens.
+        result: What the model returned.
+        call: How it was asked.
+        cached: Whether the model's own cache had the answer.
+    """
 
     attempt: Attempt
     usage: Usage
     result: ChatResult
+    call: Call
     cached: bool = False
+
+    def noted(self, **facts: object) -> Purchase:
+        """Return the same purchase with more on its record."""
+        return replace(self, attempt=self.attempt.model_copy(update=facts))
+
+    @property
+    def unshown(self) -> tuple[ChatGenerationChunk, ...]:
+        """Of a streamed answer that was held back, its chunks."""
+        return () if self.call.shown else tuple(self.call.streamed)
 
     @property
     def message(self) -> AIMessage:
@@ -63,11 +90,19 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of a routed call: the decision, every attempt, and the last one's result."""
+    """The outcome of a routed call: the decision, every attempt, and what was answered.
+
+    Attributes:
+        decision: Who was to answer, and why.
+        attempts: The records of all calls that were made or refused.
+        purchase: The answer.
+        asides: What else was bought: edge answers that were not accepted, calls of a verifier.
+    """
 
     decision: RouteDecision
     attempts: tuple[Attempt, ...]
     purchase: Purchase
+    asides: tuple[Purchase, ...] = ()
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -76,9 +111,14 @@ class Answer:
 
     @property
     def degraded(self) -> bool:
-        """Whether the edge answered because the budget refused the cloud."""
-        return self.purchase.attempt.tier == "edge" and any(
-            attempt.status == "refused" for attempt in self.attempts
+        """Whether the edge answered where the cloud should have: see `degrades`."""
+        return self.purchase.attempt.tier == "edge" and degrades(self.attempts)
+
+    @property
+    def escalated(self) -> bool:
+        """Whether the cloud answered because a verifier sent the question on."""
+        return self.purchase.attempt.tier == "cloud" and any(
+            attempt.accepted is False for attempt in self.attempts
         )
 
     def metadata(self) -> dict[str, Any]:
@@ -91,10 +131,23 @@ class Answer:
             "cost_usd": None if cost is None else str(cost),
             "usage_estimated": last.usage_estimated,
             "degraded": self.degraded,
+            "escalated": self.escalated,
             "kept_local": self.decision.kept_local,
             "decision": self.decision.model_dump(mode="json"),
             "attempts": [attempt.model_dump(mode="json") for attempt in self.attempts],
         }
+
+
+def degrades(attempts: Iterable[Attempt]) -> bool:
+    """Whether an edge answer after these attempts is one that another was wanted for.
+
+    The cloud was refused, by the budget for one; or a verifier did not accept the answer, and the
+    cloud gave none.
+    """
+    return any(
+        attempt.accepted is False or (attempt.status == "refused" and attempt.purpose == "answer")
+        for attempt in attempts
+    )
 
 
 def total_cost(attempts: Iterable[Attempt]) -> Decimal | None:

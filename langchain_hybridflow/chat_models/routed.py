@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, TypeVar
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    BaseRunManager,
+    CallbackManagerForLLMRun,
+)
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -19,16 +23,23 @@ from langchain_hybridflow.budget import estimate_prompt_tokens
 from langchain_hybridflow.calls import (
     Answer,
     AsyncStreamedScript,
+    Purchase,
     StreamedScript,
-    TierModel,
     adrive,
     drive,
     request_of,
 )
+from langchain_hybridflow.calls.listening import overheard
 from langchain_hybridflow.calls.options import STRUCTURED_OUTPUT, prompted_schemas
-from langchain_hybridflow.calls.steps import Script
-from langchain_hybridflow.chat_models.base import TwoTierModel
-from langchain_hybridflow.chat_models.labels import label_chunk, labelled, last_human_text
+from langchain_hybridflow.calls.steps import Call, Script
+from langchain_hybridflow.chat_models.asides import ReportAsides
+from langchain_hybridflow.chat_models.context import CallContext, ContextualModel
+from langchain_hybridflow.chat_models.labels import (
+    label_chunk,
+    label_run,
+    labelled,
+    last_human_text,
+)
 from langchain_hybridflow.chat_models.structured import (
     Method,
     StructuredAnswerParser,
@@ -40,8 +51,16 @@ from langchain_hybridflow.errors import ConfigurationError
 
 __all__ = ["RoutedChatModel"]
 
+_MethodT = TypeVar("_MethodT", bound=Callable[..., Any])
 
-class RoutedChatModel(TwoTierModel):
+
+def _signed(method: _MethodT) -> _MethodT:
+    """Write a method's signature down: LangChain asks for it at every call."""
+    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return method
+
+
+class RoutedChatModel(ContextualModel):
     """A chat model that answers each call on the edge or in the cloud.
 
     It stands wherever a chat model stands. Each call is routed, its worst case is reserved in the
@@ -63,12 +82,44 @@ class RoutedChatModel(TwoTierModel):
         on_edge_error: "fallback" lets the cloud answer when the edge fails, "raise" does not.
         on_cloud_error: "fallback" lets the edge answer when the cloud fails, "raise" does not.
         on_router_error: The tier to take when the router itself fails, or "raise".
+        sticky: "thread" keeps a conversation on the cloud once it is there; what is on the edge
+            still goes up when the router says so. Only the budget, a failure or a filter brings an
+            answer back to the edge, and the next call tries the cloud again. Where a conversation
+            is, is read from its answers' metadata; where they have lost it, this process remembers
+            the last 10,000 threads by the `thread_id` of the call's config. For calls of the
+            model itself: the subtasks of a graph are no conversation.
+        verify: Looks at each edge answer that the cloud could give instead, and says whether it
+            will do: `JudgeVerifier()`, `SelfConsistency()`, `LogprobVerifier()` of
+            `langchain_hybridflow.verify`, or a function from a `VerifyRequest` to a bool or a
+            `Verdict`, async or not. If not, the cloud is asked, too; if it is refused or fails,
+            the edge answer stands, and the answer says `degraded`. Until it is accepted nothing of
+            an edge answer is shown; then a stream brings it piece by piece as it was written. Both
+            answers, and what the check has bought, are in `attempts` and are paid for; the
+            answer's own usage is that of the model that gave it, the rest is counted in runs of
+            its own, each under its own model's name.
+        on_verify_error: What happens to an edge answer when the check itself fails: "accept" or
+            "escalate".
+        breaker: When a tier that keeps failing is left alone, and for how long; `None` never. It
+            counts for each tier and for this model, in all its threads and event loops, and for
+            copies of it; a pickle starts anew. A call that would have gone there is handled as one
+            that failed, at once and without being charged.
+        connect_timeout_s: Longest wait for a connection, in seconds, for models of langchain-openai
+            that were given no time-out: they would wait for ever. `None` leaves them as they are.
+        edge_timeout_s: Longest wait for a whole answer of the edge, in seconds, each retry alone.
+            What a call that was given up is charged, is said in `Attempt`.
+        cloud_timeout_s: The same for the cloud.
+        first_token_timeout_s: Longest wait for the first part of a streamed answer, in seconds;
+            after it the other tier may answer. A model that cannot stream brings its whole answer
+            as one part; a call that is not streamed knows no such moment.
         max_output_tokens: The longest answer to reserve money for, in tokens, where neither the
             model nor the call sets one. Under a limit on USD or tokens, cloud answers are held
             to it.
         max_retries: How often a tier is asked again after a rate limit (429, with its Retry-After)
             or a server error, neither of which is billed. Time-outs are not repeated: they may
             have been billed. The retries of langchain-openai's own clients are switched off.
+        telemetry: What is told to OpenTelemetry: a `Telemetry`; by default, if it is installed,
+            spans and metrics without any text, to the application's own providers; `False` for
+            nothing.
         temperature: A call option of every call that does not give its own, as are the next two.
         max_tokens: The longest answer of a call, in tokens, under the model's own name for it.
         stop: Where the models stop writing.
@@ -76,7 +127,7 @@ class RoutedChatModel(TwoTierModel):
 
     Raises:
         ConfigurationError: A tier is not a chat model, the router has no `route` method, or an
-            argument belongs to the tiers' own models, such as a key or a time-out.
+            argument belongs to the tiers' own models, such as a key.
         UnknownPriceError: USD are limited and nobody has said what the cloud model costs.
         BudgetExceeded: On a call, if the budget refuses it and `on_exhausted` is "raise".
         CapabilityError: On a call that neither tier can answer, by their profiles.
@@ -95,6 +146,7 @@ class RoutedChatModel(TwoTierModel):
         'edge'
     """
 
+    @_signed
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -103,12 +155,15 @@ class RoutedChatModel(TwoTierModel):
         **kwargs: Any,
     ) -> ChatResult:
         manager = None if self._keeps_quiet(kwargs) else run_manager
-        answer = drive(
-            self._script(messages, stop, kwargs),
-            lambda call: call.target.generate(call.messages, run_manager=manager, **call.options),
-        )
-        return labelled(answer, self._answering(answer))
 
+        def ask(call: Call) -> ChatResult:
+            listener = overheard(call, manager if call.shown else None)
+            return call.target.generate(call.messages, run_manager=listener, **call.options)
+
+        answer = drive(self._script(messages, stop, kwargs, run_manager), ask)
+        return labelled(answer)
+
+    @_signed
     async def _agenerate(
         self,
         messages: list[BaseMessage],
@@ -117,11 +172,13 @@ class RoutedChatModel(TwoTierModel):
         **kwargs: Any,
     ) -> ChatResult:
         manager = None if self._keeps_quiet(kwargs) else run_manager
-        answer = await adrive(
-            self._script(messages, stop, kwargs),
-            lambda call: call.target.agenerate(call.messages, run_manager=manager, **call.options),
-        )
-        return labelled(answer, self._answering(answer))
+
+        def ask(call: Call) -> Awaitable[ChatResult]:
+            listener = overheard(call, manager if call.shown else None)
+            return call.target.agenerate(call.messages, run_manager=listener, **call.options)
+
+        answer = await adrive(self._script(messages, stop, kwargs, run_manager), ask)
+        return labelled(answer)
 
     def _stream(
         self,
@@ -131,7 +188,7 @@ class RoutedChatModel(TwoTierModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         streamed = StreamedScript(
-            self._script(messages, stop, kwargs),
+            self._script(messages, stop, kwargs, run_manager),
             lambda call: call.target.stream(call.messages, **call.options),
         )
         with closing(iter(streamed)) as chunks:
@@ -139,7 +196,7 @@ class RoutedChatModel(TwoTierModel):
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-        yield label_chunk(streamed.result, self._answering(streamed.result))
+        yield label_chunk(streamed.result)
 
     async def _astream(
         self,
@@ -149,7 +206,7 @@ class RoutedChatModel(TwoTierModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         streamed = AsyncStreamedScript(
-            self._script(messages, stop, kwargs),
+            self._script(messages, stop, kwargs, run_manager),
             lambda call: call.target.astream(call.messages, **call.options),
         )
         async with aclosing(aiter(streamed)) as chunks:
@@ -157,15 +214,17 @@ class RoutedChatModel(TwoTierModel):
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-        yield label_chunk(streamed.result, self._answering(streamed.result))
-
-    def _answering(self, answer: Answer) -> TierModel:
-        return self.core.models[answer.purchase.attempt.tier]
+        yield label_chunk(streamed.result)
 
     def _script(
-        self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        options: dict[str, Any],
+        run_manager: BaseRunManager | None,
     ) -> Script[Answer]:
         core = self.core
+        context = self._take_context(options, run_manager)
         schemas = prompted_schemas(options)
         if stop is not None:
             options = {**options, "stop": stop}
@@ -175,14 +234,34 @@ class RoutedChatModel(TwoTierModel):
             read_options=core.policy is not None,
             text=last_human_text(messages),
             prompt_tokens=estimate_prompt_tokens(messages, tools=schemas),
+            **self._conversation(messages, context),
         )
-        return core.answer(
+        asides: list[Purchase] = []
+        script = core.answer(
             request,
             messages,
-            run=self.budget.start_run(),
-            lease_id=uuid.uuid4().hex,
+            run=self._run_of(context),
+            lease_id="call",  # the run is this call's own
             options=options,
+            asides=asides,
         )
+        return self._noted(script, context, asides)
+
+    def _noted(
+        self, script: Script[Answer], context: CallContext, asides: list[Purchase]
+    ) -> Script[Answer]:
+        """Run a call, and note who answered where it is looked for later."""
+        try:
+            answer = yield from script
+        except BaseException:
+            if asides:  # paid for, though the call has no answer or nobody waits for it
+                yield ReportAsides(asides, context, self.callbacks)
+            raise
+        if answer.asides:
+            yield ReportAsides(answer.asides, context, self.callbacks)
+        label_run(context.handlers, context.run_id, answer)
+        self._remember(context, answer)
+        return answer
 
     def _keeps_quiet(self, options: Mapping[str, Any]) -> bool:
         """Whether no tokens may be shown, even if the answering model streams by itself."""

@@ -1,4 +1,4 @@
-"""Write a routed model down and make it again: as JSON for `dumpd`, as a recipe for pickle.
+"""Write the parts of a routed model down and make them again: as JSON for `dumpd`, or for pickle.
 
 Neither holds clients, locks or counters. JSON names routers of this package only: a file must not
 be able to say which code to run.
@@ -7,25 +7,26 @@ be able to say which code to run.
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Mapping
 from typing import Any, cast
 
-from langchain_core.language_models import BaseChatModel
-
-from langchain_hybridflow import routing
+from langchain_hybridflow import routing, verify
 from langchain_hybridflow.budget import Budget
 from langchain_hybridflow.budget.settings import budget_settings
+from langchain_hybridflow.calls.breaker import Breaker
+from langchain_hybridflow.calls.recipe import can_travel
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.routing import KeepLocal, Policy, Router
 
 __all__ = [
-    "Recipe",
+    "breaker_settings",
     "policy_from_settings",
     "policy_settings",
     "router_from_settings",
     "router_settings",
     "travelling",
+    "verifier_from_settings",
+    "verifier_settings",
 ]
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -41,9 +42,15 @@ def router_settings(router: Router) -> dict[str, Any] | None:
     kind = type(router)
     if getattr(routing, kind.__name__, None) is not kind:
         return None
+    return _plain_arguments(router)
+
+
+def _plain_arguments(thing: object) -> dict[str, Any] | None:
+    """Write down a thing by its name and the arguments that are not the default."""
+    kind = type(thing)
     settings: dict[str, Any] = {"name": kind.__name__}
     for name, parameter in inspect.signature(kind).parameters.items():
-        value = getattr(router, name)
+        value = getattr(thing, name)
         if value == parameter.default:
             continue
         if not isinstance(value, _PLAIN):
@@ -104,28 +111,46 @@ def policy_from_settings(settings: Mapping[str, Any]) -> Policy:
     return KeepLocal(**arguments)
 
 
-class Recipe:
-    """A chat model as its class and arguments, for pickle: clients and locks are left behind.
+def verifier_settings(verifier: object) -> dict[str, Any] | None:
+    """Write down a verifier of this package; `None` if it is code, or holds a model.
 
-    What the model was made with travels, keys included: a pickle is as secret as they are.
+    Example:
+        >>> verifier_settings(verify.SelfConsistency(samples=5))
+        {'name': 'SelfConsistency', 'samples': 5}
     """
+    kind = type(verifier)
+    known = kind.__name__ in verify.__all__ and getattr(verify, kind.__name__) is kind
+    return _plain_arguments(verifier) if known else None
 
-    def __init__(self, model: BaseChatModel) -> None:
-        self._kind = type(model)
-        self._arguments = {
-            type(model).model_fields[name].alias or name: getattr(model, name)
-            for name in model.model_fields_set
-            if name in type(model).model_fields and _can_travel(getattr(model, name))
-        }
 
-    @classmethod
-    def of(cls, model: BaseChatModel) -> BaseChatModel | Recipe:
-        """Return the model itself if it can be pickled, or else its recipe."""
-        return model if _can_travel(model) else cls(model)
+def verifier_from_settings(settings: Mapping[str, Any]) -> object:
+    """Make the verifier that `verifier_settings` wrote down.
 
-    def make(self) -> BaseChatModel:
-        """Make the model again."""
-        return self._kind(**self._arguments)
+    Raises:
+        ConfigurationError: The settings name no verifier of this package.
+
+    Example:
+        >>> verifier_from_settings({"name": "LogprobVerifier", "threshold": 0.9}).threshold
+        0.9
+    """
+    arguments = dict(settings)
+    name = arguments.pop("name", None)
+    kind: Any = getattr(verify, str(name), None) if name in verify.__all__ else None
+    if not callable(getattr(kind, "check", kind)) or not isinstance(kind, type):
+        raise ConfigurationError(f"{name!r} is no verifier of langchain_hybridflow.verify.")
+    return kind(**arguments)
+
+
+def breaker_settings(breaker: Breaker | None) -> dict[str, Any] | None:
+    """Write down a circuit breaker, without its clock.
+
+    Example:
+        >>> breaker_settings(Breaker(fail_max=3))
+        {'fail_max': 3, 'reset_timeout_s': 30.0}
+    """
+    if breaker is None:
+        return None
+    return {"fail_max": breaker.fail_max, "reset_timeout_s": breaker.reset_timeout_s}
 
 
 def travelling(budget: Budget) -> Budget | dict[str, Any]:
@@ -134,7 +159,7 @@ def travelling(budget: Budget) -> Budget | dict[str, Any]:
     Raises:
         TypeError: Its limits are counted in this process: each copy would spend them anew.
     """
-    if _can_travel(budget):
+    if can_travel(budget):
         return budget
     settings = budget_settings(budget)
     if budget.limits or settings is None:
@@ -143,11 +168,3 @@ def travelling(budget: Budget) -> Budget | dict[str, Any]:
             "copy would spend them anew. Give it a ledger that the processes share."
         )
     return settings
-
-
-def _can_travel(value: object) -> bool:
-    try:
-        pickle.dumps(value)
-    except Exception:  # noqa: BLE001 - classes refuse with errors of many kinds
-        return False
-    return True

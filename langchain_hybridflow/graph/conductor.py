@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
@@ -28,7 +28,9 @@ from langchain_hybridflow.calls import (
     was_kept_local,
 )
 from langchain_hybridflow.calls.steps import Script
-from langchain_hybridflow.errors import DeadlineExceeded, InputError, PlanError, PolicyViolation
+from langchain_hybridflow.errors import DeadlineExceeded, PlanError, PolicyViolation
+from langchain_hybridflow.graph.asking import check_can_ask
+from langchain_hybridflow.graph.finals import Check, DropEarmarks, Earmark, final_bound
 from langchain_hybridflow.graph.packets import (
     BEFORE_ALL,
     early_work,
@@ -43,10 +45,11 @@ from langchain_hybridflow.graph.planning import (
     planner_config,
     take,
 )
+from langchain_hybridflow.graph.questions import in_context, question_in
 from langchain_hybridflow.graph.state import FlowState, unfinished
 from langchain_hybridflow.graph.subtask import SubtaskRunner
 from langchain_hybridflow.graph.summary import final_answer, run_report
-from langchain_hybridflow.graph.wave import Wave
+from langchain_hybridflow.graph.wave import FinalHold, Wave
 from langchain_hybridflow.plan import Plan, PlanIssue, Subtask
 from langchain_hybridflow.planner import (
     ChatPlanner,
@@ -57,8 +60,6 @@ from langchain_hybridflow.planner import (
 )
 
 __all__ = ["Conductor"]
-
-_HISTORY_CHARS = 6_000
 
 Update = dict[str, Any]
 
@@ -73,6 +74,7 @@ class Conductor:
         given: The plan that the graph was compiled for, if there is one.
         stream_plan: Whether subtasks are sent together with the planner.
         max_question_chars: Longer questions are refused.
+        reserve_final: Whether money is held for the last subtask as soon as there is a plan.
     """
 
     runner: SubtaskRunner
@@ -80,6 +82,7 @@ class Conductor:
     given: Plan | None = None
     stream_plan: bool = True
     max_question_chars: int = 200_000
+    reserve_final: bool = False
 
     @cached_property
     def _given_json(self) -> dict[str, Any]:
@@ -98,17 +101,27 @@ class Conductor:
 
     def dispatch(self, state: FlowState, config: RunnableConfig) -> Update:
         """Take in the question, start a run, and open the first wave."""
-        asked, text = self._asked(state["messages"])
+        return drive(self._dispatching(state), _no_call)
+
+    async def adispatch(self, state: FlowState, config: RunnableConfig) -> Update:
+        """Async twin of `dispatch`."""
+        return await adrive(self._dispatching(state), _no_call)
+
+    def _dispatching(self, state: FlowState) -> Script[Update]:
+        asked, text = question_in(state["messages"], max_chars=self.max_question_chars)
         before = state["messages"][: state["messages"].index(asked)]
         planning = self._known_plan(text)
         run_id = uuid.uuid4().hex
+        yield from self._check(run_id)
+        self.runner.spans.begin(run_id)
         update: Update = {
-            "question": _in_context(text, before),
+            "question": in_context(text, before),
             "run_id": run_id,
             "kept_local": was_kept_local(state["messages"]),
             "answer": "",
             "report": {},
             "results": Overwrite({}),
+            "approval": Overwrite({}),
             "plan": planning.plan.model_dump(mode="json") if planning is not None else {},
             "planning": planning.to_json() if planning else {},
         }
@@ -118,39 +131,27 @@ class Conductor:
         else:
             slots = self._slots_while_planning()
             members = 1 + slots
-        return update | {"wave": self._open_wave(run_id, members=members, slots=slots)}
+        update["wave"] = self._open_wave(run_id, members=members, slots=slots)
+        if planning is not None:
+            self._mark_final(update["wave"], planning.plan, update["question"])
+            yield from self._plan_ahead(planning.plan, update)
+        return update
 
-    async def adispatch(self, state: FlowState, config: RunnableConfig) -> Update:
-        """Async twin of `dispatch`."""
-        return self.dispatch(state, config)
+    def _check(self, run_id: str) -> Script[None]:
+        """Make sure that the run can pay, and ask for more, before anybody is asked anything."""
+        check_can_ask(self.runner.core.budget)
+        try:
+            yield Check(self.runner.waves.run(run_id, self.runner.core.budget))
+        except BaseException:
+            self.runner.waves.end_run(run_id)
+            raise
 
-    def _asked(self, messages: list[AnyMessage]) -> tuple[AnyMessage, str]:
-        """Find the message with the question, and its text."""
-        asked = next((one for one in reversed(messages) if one.type == "human"), None)
-        if asked is None:
-            raise InputError("There is no question: messages must hold a human message.")
-        if not isinstance(asked.content, str) and any(
-            not isinstance(block, str) and block.get("type") != "text" for block in asked.content
-        ):
-            raise InputError(
-                "The question holds images or other blocks that are not text, and subtasks would "
-                "not see them. Ask in text, or call the RoutedChatModel itself."
-            )
-        text = asked.text.strip()
-        if not text:
-            raise InputError("The question is empty. Put text into the last human message.")
-        if len(text) > self.max_question_chars:
-            raise InputError(
-                f"The question has {len(text):,} characters and at most "
-                f"{self.max_question_chars:,} are taken. Shorten it, or raise "
-                f"HybridFlowGraph(max_question_chars=...)."
-            )
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise InputError(
-                "The question holds bytes that are not text (half of a surrogate pair). Decode it "
-                "as UTF-8, with errors='replace' if need be."
-            )
-        return asked, text
+    def _mark_final(self, wave_id: str, plan: Plan, question: str) -> None:
+        """Let the wave hold what the last subtask may cost, if it is to and there is enough."""
+        wave = self.runner.waves.get(wave_id)
+        if self.reserve_final and len(plan) > 1 and wave is not None:
+            bound = final_bound(self.runner.core, plan, question)
+            wave.final = FinalHold(Earmark(wave.run, plan.sink.id, bound))
 
     def _known_plan(self, text: str) -> Planning | None:
         if self.given is not None:
@@ -165,6 +166,15 @@ class Conductor:
             return self.planner.max_subtasks
         return 0
 
+    def _plan_ahead(
+        self, plan: Plan, state: Mapping[str, Any], results: Mapping[str, Any] | None = None
+    ) -> Script[None]:
+        """Let a router that can do so see the whole plan before its subtasks start."""
+        question, kept_local = state["question"], state["kept_local"]
+        yield from self.runner.plan_ahead(
+            state["wave"], plan, results or {}, question=question, kept_local=kept_local
+        )
+
     def _open_wave(self, run_id: str, *, members: int, slots: int = 0) -> str:
         run = self.runner.waves.run(run_id, self.runner.core.budget)
         return self.runner.waves.open(Wave(run, members=members, slots=slots))
@@ -173,10 +183,11 @@ class Conductor:
 
     def plan(self, state: FlowState, config: RunnableConfig) -> Update:
         """Make the plan; each subtask goes to a waiting node as soon as it is settled."""
-        with self._member(state["wave"]):
+        with self._member(state):
             planner = self._planner_for(state)
             if not isinstance(planner, ChatPlanner):
-                return self._planned(state, self._own_plan(planner, state))
+                own = self._own_plan(planner, state)
+                return drive(self._planned(state, own), _no_call)
             writer = self._writer(state, planner)
             script = self._plan_script(state, planner, writer)
 
@@ -191,10 +202,11 @@ class Conductor:
 
     async def aplan(self, state: FlowState, config: RunnableConfig) -> Update:
         """Async twin of `plan`."""
-        with self._member(state["wave"]):
+        with self._member(state):
             planner = self._planner_for(state)
             if not isinstance(planner, ChatPlanner):
-                return self._planned(state, await self._aown_plan(planner, state))
+                own = await self._aown_plan(planner, state)
+                return await adrive(self._planned(state, own), _no_call)
             writer = self._writer(state, planner)
             script = self._plan_script(state, planner, writer)
 
@@ -212,14 +224,15 @@ class Conductor:
         return permitted_planner(self.planner, core, question, kept_local=state["kept_local"])
 
     @contextmanager
-    def _member(self, wave_id: str) -> Iterator[None]:
+    def _member(self, state: FlowState) -> Iterator[None]:
         """Be a member of the wave; whatever happens, no subtask is left waiting for its work."""
-        waves = self.runner.waves
-        waves.enter(wave_id)
+        waves, spans, wave_id = self.runner.waves, self.runner.spans, state["wave"]
         try:
-            yield
-        except BaseException:
+            with waves.inside(wave_id), spans.current(state["run_id"]):
+                yield
+        except BaseException as error:
             waves.abandon(wave_id)
+            spans.end(state["run_id"], error=error)
             raise
         finally:
             wave = waves.get(wave_id)
@@ -251,14 +264,15 @@ class Conductor:
             yield slots.turn(urgency=BEFORE_ALL, timeout_s=run.remaining_s())
         except (DeadlineExceeded, PolicyViolation) as error:
             plan = single_subtask(state["question"])
-            return self._planned(state, Planning(plan, "fallback", reason=describe_error(error)))
+            single = Planning(plan, "fallback", reason=describe_error(error))
+            return (yield from self._planned(state, single))
         try:
             planning = yield from planner.script(
                 state["question"], core=core, tier=tier, run=run, writer=writer
             )
         finally:
             slots.leave()
-        return self._planned(state, planning)
+        return (yield from self._planned(state, planning))
 
     def _own_plan(self, planner: Planner, state: FlowState) -> Planning:
         try:
@@ -283,14 +297,19 @@ class Conductor:
         except Exception as error:  # noqa: BLE001 - somebody else's planner: contained, recorded
             return fallback(state["question"], planner, error)
 
-    def _planned(self, state: FlowState, planning: Planning) -> Update:
+    def _planned(self, state: FlowState, planning: Planning) -> Script[Update]:
         """Give the waiting nodes the rest of the plan, and write it to the state."""
         wave = self.runner.waves.get(state["wave"])
         if wave is not None and wave.has_slots:
+            self._mark_final(wave.id, planning.plan, state["question"])
+            if wave.final is not None:
+                yield wave.final  # some members are at work already
             works = works_of(planning.plan)
             for subtask_id in sorted(works, key=lambda key: -works[key]["urgency"]):
                 if not wave.is_assigned(subtask_id):
                     wave.assign(works[subtask_id])
+        else:
+            yield from self._plan_ahead(planning.plan, state)
         _emit_plan(planning)
         return {"plan": planning.plan.model_dump(mode="json"), "planning": planning.to_json()}
 
@@ -303,8 +322,10 @@ class Conductor:
             "run_id": state["run_id"],
             "question": state["question"],
             "kept_local": state["kept_local"],
+            "approval": state.get("approval") or {},
         }
         if not state.get("plan"):
+            packet["calls_left"] = max(self._slots_while_planning(), 1)
             slots = [
                 Send("subtask", slot_packet(packet, index))
                 for index in range(self._slots_while_planning())
@@ -317,6 +338,7 @@ class Conductor:
             return END
         works = self._given_works if plan is self.given else works_of(plan)
         absent = frozenset(missing)
+        packet["calls_left"] = len(missing)
         # Longest way to go first: the order of urgency is also a topological one, so the first
         # unfinished node can always run, whatever the limit on concurrency is.
         return [
@@ -356,15 +378,26 @@ class Conductor:
 
     def answer(self, state: FlowState, config: RunnableConfig) -> Update:
         """Give the answer if all subtasks have ended, or open the next wave for the rest."""
+        return drive(self._answering(state), _no_call)
+
+    async def aanswer(self, state: FlowState, config: RunnableConfig) -> Update:
+        """Async twin of `answer`."""
+        return await adrive(self._answering(state), _no_call)
+
+    def _answering(self, state: FlowState) -> Script[Update]:
         plan = self._plan_of(state)
         results = state.get("results") or {}
         missing = unfinished(plan, state["question"], results)
         if missing:
-            return {"wave": self._open_wave(state["run_id"], members=len(missing))}
-        self.runner.waves.end_run(state["run_id"])
+            wave = self._open_wave(state["run_id"], members=len(missing))
+            self._mark_final(wave, plan, state["question"])
+            yield from self._plan_ahead(plan, state | {"wave": wave}, results)
+            return {"wave": wave}
+        yield DropEarmarks(self.runner.waves.end_run(state["run_id"]))
         current = {subtask_id: results[subtask_id] for subtask_id in plan.order}
         text = final_answer(plan, current)
         report = run_report(plan, current, state.get("planning") or {})
+        self.runner.spans.end(state["run_id"], report)
         message = AIMessage(
             content=text,
             id=current[plan.sink.id]["message_id"],
@@ -381,22 +414,9 @@ class Conductor:
             update["results"] = Overwrite(current)
         return update
 
-    async def aanswer(self, state: FlowState, config: RunnableConfig) -> Update:
-        """Async twin of `answer`."""
-        return self.answer(state, config)
 
-
-def _in_context(question: str, history: list[AnyMessage]) -> str:
-    """Put what was said before in front of the question: subtasks see nothing else of it."""
-    lines = [
-        f"{'User' if message.type == 'human' else 'Assistant'}: {message.text}"
-        for message in history
-        if message.type in ("human", "ai") and message.text
-    ]
-    if not lines:
-        return question
-    said = "\n".join(lines)[-_HISTORY_CHARS:]
-    return f"Conversation so far:\n{said}\n\nQuestion:\n{question}"
+def _no_call(step: Call) -> Any:
+    raise TypeError(f"this script calls no model, and {step.target.name} is one")
 
 
 def _emit_plan(planning: Planning) -> None:

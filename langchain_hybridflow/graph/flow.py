@@ -16,9 +16,11 @@ from langchain_hybridflow.chat_models import RoutedChatModel
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.graph.conductor import Conductor
 from langchain_hybridflow.graph.nodes import Node
+from langchain_hybridflow.graph.reading import FlowGraph
 from langchain_hybridflow.graph.slots import TierSlots
 from langchain_hybridflow.graph.state import FlowInput, FlowOutput, FlowState
 from langchain_hybridflow.graph.subtask import SubtaskRunner
+from langchain_hybridflow.graph.tracing import RunSpans
 from langchain_hybridflow.graph.wave import WaveRegistry
 from langchain_hybridflow.plan import Plan
 from langchain_hybridflow.planner import ChatPlanner, Planner
@@ -47,14 +49,20 @@ class HybridFlowGraph:
         stream_plan: Whether subtasks may start while the plan is being written. Without it the
             plan is a step of its own, after which a run can be stopped (`interrupt_after=["plan"]`)
             and the plan edited.
+        reserve_final: Whether the worst case of the last subtask's cloud call is held as soon as
+            there is a plan, so that the others cannot spend it before. It is given back if the
+            edge gives the final answer; a process that dies leaves it to expire.
         approve_cloud: Whether each cloud call waits for a person (a LangGraph interrupt, resumed
             with `Command(resume={"approve": True})`); needs a checkpointer, and a planner that is
             not in the cloud.
         on_subtask_error: "continue" skips what depends on a failed subtask and says in the answer
             what is missing; "raise" ends the run with a SubtaskError.
         subtask_timeout_s: Longest model call of a subtask, in seconds. The whole run is limited by
-            `Budget(deadline_s=...)`. On the sync side a call that is late is left behind in its
-            thread, as threads cannot be stopped.
+            `Budget(deadline_s=...)`: each call then gets what is left times the subtask's share of
+            the longest way to the answer, and a second at least. The cloud leaves time for the
+            edge to answer in its place, and is not asked if by its last calls it would be late. On
+            the sync side a call that is late is left behind in its thread, as threads cannot be
+            stopped.
         max_question_chars: Longer questions are refused before anything is spent.
         clock: Seconds since the epoch, for the times in records.
 
@@ -84,6 +92,7 @@ class HybridFlowGraph:
         edge_slots: int = 1,
         cloud_slots: int = 8,
         stream_plan: bool = True,
+        reserve_final: bool = False,
         approve_cloud: bool = False,
         on_subtask_error: Literal["continue", "raise"] = "continue",
         subtask_timeout_s: float | None = None,
@@ -116,8 +125,10 @@ class HybridFlowGraph:
             raise_errors=on_subtask_error == "raise",
             subtask_timeout_s=subtask_timeout_s,
             clock=clock,
+            spans=RunSpans(model.core.telemetry),
         )
         self._stream_plan = stream_plan
+        self._reserve_final = reserve_final
         self._max_question_chars = max_question_chars
 
     def compile(
@@ -139,7 +150,8 @@ class HybridFlowGraph:
                 `interrupt_before`, `interrupt_after`, `debug`, ...
 
         Returns:
-            A compiled graph with all that LangGraph graphs can do.
+            A compiled graph with all that LangGraph graphs can do. After Ctrl-C, or when a stream
+            is left, it begins no further call, also on the sync side.
         """
         conductor = Conductor(
             runner=self._runner,
@@ -147,6 +159,7 @@ class HybridFlowGraph:
             given=plan,
             stream_plan=self._stream_plan,
             max_question_chars=self._max_question_chars,
+            reserve_final=self._reserve_final,
         )
         graph = StateGraph(FlowState, input_schema=FlowInput, output_schema=FlowOutput)
         graph.add_node("dispatch", Node(conductor.dispatch, conductor.adispatch))
@@ -160,7 +173,7 @@ class HybridFlowGraph:
             first = self._add_given(graph, plan)
             graph.add_conditional_edges("answer", sends, [END])
         graph.add_conditional_edges("dispatch", sends, first)
-        compiled = graph.compile(checkpointer, name=name, **kwargs)
+        compiled = FlowGraph.of(graph.compile(checkpointer, name=name, **kwargs))
         return compiled.with_config({"max_concurrency": _MAX_CONCURRENCY})
 
     def _add_planned(

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.errors import GraphDrained
+
+from langchain_hybridflow.calls.tether import RunAbandoned
 
 __all__ = ["Node"]
 
@@ -25,9 +28,17 @@ class Node(RunnableLambda[Any, Any]):
         super().__init__(func, afunc)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Call the sync face."""
+        """Call the sync face.
+
+        Raises:
+            GraphDrained: Whoever the run was for has gone; LangGraph runs the node again if the
+                run is resumed.
+        """
         face: Any = self.func
-        return face(input, config or {})
+        try:
+            return face(input, config or {})
+        except RunAbandoned as gone:
+            raise GraphDrained(str(gone)) from gone
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the async face."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from langchain_hybridflow.calls import describe_error
+from langchain_hybridflow.calls import AttemptFailed, Purchase, describe_error
+from langchain_hybridflow.calls.verifying import logprobs_of
+from langchain_hybridflow.errors import ModelCallError
 from langchain_hybridflow.graph.state import SubtaskRecord
 from langchain_hybridflow.plan import Subtask
 
-__all__ = ["barred", "skipped", "summary"]
+__all__ = ["barred", "held_answer", "no_text", "skipped", "summary"]
 
 
 def skipped(subtask: Subtask, lost: list[str], *, now: float) -> SubtaskRecord:
@@ -21,6 +23,39 @@ def barred(subtask: Subtask, error: Exception, *, inputs_hash: str, now: float) 
     """Record a subtask that no tier may or can answer."""
     record = _unasked(subtask, describe_error(error), status="failed", now=now)
     return {**record, "inputs_hash": inputs_hash}
+
+
+def held_answer(purchase: Purchase, attempt: int, started_at: float) -> dict[str, Any]:
+    """Write down an edge answer that is still to be looked at, so that it outlives the process.
+
+    Args:
+        purchase: The answer.
+        attempt: Its place among the attempts.
+        started_at: When its call began.
+    """
+    message, logprobs = purchase.message, logprobs_of(purchase.result)
+    return {
+        "text": message.text,
+        "message_id": message.id,
+        "logprobs": None if logprobs is None else list(logprobs),
+        "attempt": attempt,
+        "started_at": started_at,
+    }
+
+
+def no_text(purchase: Purchase) -> AttemptFailed:
+    """Return the failure of a purchase without text.
+
+    An answer without text was paid for, and is none: the other tier may give a better one.
+    """
+    reason = purchase.message.response_metadata.get("finish_reason")
+    hint = "; raise max_output_tokens" if reason == "length" else ""
+    error = ModelCallError(
+        f"the model returned no text (finish reason: {reason or 'not given'}{hint})",
+        tier=purchase.attempt.tier,
+    )
+    failed = purchase.attempt.model_copy(update={"status": "failed", "error": str(error)})
+    return AttemptFailed(failed, error)
 
 
 def summary(record: SubtaskRecord) -> dict[str, Any]:

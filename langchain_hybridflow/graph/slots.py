@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 
+from langchain_hybridflow.calls.tether import RunAbandoned, tether_here
 from langchain_hybridflow.errors import ConfigurationError, DeadlineExceeded
 
 __all__ = ["TierSlots", "Turn"]
@@ -98,6 +100,7 @@ class Turn:
 
     Raises:
         DeadlineExceeded: When performed, if no slot became free in time.
+        RunAbandoned: When performed, if whoever it is for went away meanwhile.
     """
 
     slots: TierSlots
@@ -107,8 +110,12 @@ class Turn:
     def perform(self) -> None:
         """Wait, blocking."""
         granted = self.slots.queue(self.urgency)
+        tether = tether_here()
         try:
-            granted.result(timeout=self.timeout_s)
+            with nullcontext() if tether is None else tether.waking(granted.cancel):
+                granted.result(timeout=self.timeout_s)
+        except CancelledError as gone:
+            raise RunAbandoned from gone
         except BaseException as error:
             self.slots.give_up(granted)
             self._raise_late(error)

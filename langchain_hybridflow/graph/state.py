@@ -62,7 +62,13 @@ def merge_results(
     return {**(old or {}), **(new or {})}
 
 
+def merge_approval(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any]:
+    """Reduce what subtasks write of the run's question: most of them write nothing."""
+    return new or old or {}
+
+
 Results = Annotated[dict[str, SubtaskRecord], merge_results]
+Approval = Annotated[dict[str, Any], merge_approval]
 
 
 class FlowInput(TypedDict):
@@ -90,7 +96,9 @@ class FlowState(FlowOutput):
 
     `question` is the text to be answered, `run_id` the account that pays, `wave` the wave that is
     open, `planning` how the plan came about (source, issues, repairs, attempts), `kept_local`
-    whether the conversation holds an answer that a policy kept on the edge.
+    whether the conversation holds an answer that a policy kept on the edge, `approval` what a
+    person said when the run asked for more than its budget (`approved`, and the `allowance`), empty
+    if it did not ask.
     """
 
     question: str
@@ -98,6 +106,7 @@ class FlowState(FlowOutput):
     wave: str
     kept_local: bool
     planning: dict[str, Any]
+    approval: Approval
 
 
 class SubtaskState(TypedDict, total=False):
@@ -112,12 +121,14 @@ class SubtaskState(TypedDict, total=False):
     work: dict[str, Any]
     next: str
     results: Results
+    approval: Approval
 
 
 class SubtaskOutput(TypedDict, total=False):
     """What a subtask's subgraph returns to the run."""
 
     results: Results
+    approval: Approval
 
 
 def inputs_hash(subtask: Subtask, question: str, answers: Mapping[str, str]) -> str:

@@ -38,10 +38,11 @@ def run_report(
         `subtasks`: for each, in topological order, who answered, why, what it cost (USD as text,
         `None` unknown), its tokens, its start and end in seconds since the first subtask was
         ready, and whether it lay on the critical path. `totals`: calls, tokens and USD by tier,
-        planning included. `makespan_s` against `critical_path_s`, the time that no parallelism
-        could have saved. `complete`: whether the last subtask has an answer; `missing`: the ids of
-        those that have none; `degraded`: whether the budget made the edge answer for the cloud;
-        `kept_local`: whether a policy kept a subtask on the edge.
+        planning included, and `degraded` once more. `makespan_s` against `critical_path_s`, the
+        time that no parallelism could have saved. `complete`: whether the last subtask has an
+        answer; `missing`: the ids of those that have none; `degraded`: whether the budget, or the
+        deadline, made the edge answer for the cloud; `kept_local`: whether a policy kept a subtask
+        on the edge.
     """
     origin = min(record["ready_at"] for record in results.values())
     durations = {
@@ -60,7 +61,10 @@ def run_report(
         "critical_path_s": path.length,
         "critical_path": list(path.ids),
         "planning": dict(planning),
-        "totals": _totals([*planning.get("attempts", ()), *attempts]),
+        "totals": {
+            **_totals([*planning.get("attempts", ()), *attempts]),
+            "degraded": any(record["degraded"] for record in results.values()),
+        },
         "subtasks": [
             _row(plan, results[subtask_id], origin=origin, critical=subtask_id in path.ids)
             for subtask_id in plan.order

@@ -12,13 +12,20 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from langchain_hybridflow.budget import Budget, RunBudget
+from langchain_hybridflow.calls.scoping import values_here
+from langchain_hybridflow.calls.tether import tether_here
+from langchain_hybridflow.graph.asking import RunQuestion
+from langchain_hybridflow.graph.finals import Earmark
+from langchain_hybridflow.routing import RouteDecision
 
-__all__ = ["Promise", "Wave", "WaveRegistry"]
+__all__ = ["FinalHold", "Promise", "Wave", "WaveRegistry"]
 
 T = TypeVar("T")
 
@@ -77,6 +84,56 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
         loop.call_soon_threadsafe(wake)
 
 
+class FinalHold:
+    """What is to be held for the last subtask before any other one is paid for.
+
+    It is a step of each member of a wave: the first one performs it, and the others wait for that.
+    So nothing is held for a wave whose members never start: nobody would give it back.
+    """
+
+    __slots__ = ("_earmark", "_is_taken", "_lock", "_over")
+
+    def __init__(self, earmark: Earmark) -> None:
+        self._earmark = earmark
+        self._lock = threading.Lock()
+        self._is_taken = False
+        self._over: Promise[None] = Promise()
+
+    @property
+    def subtask_id(self) -> str:
+        """The last subtask."""
+        return self._earmark.subtask_id
+
+    def perform(self) -> None:
+        """Hold it, or wait, blocking, until that was tried."""
+        if not self._is_mine():
+            return self._over.perform()
+        try:
+            self._earmark.perform()
+        finally:
+            self._over.keep(None)
+        return None
+
+    async def aperform(self) -> None:
+        """Async twin of `perform`."""
+        if not self._is_mine():
+            return await self._over.aperform()
+        try:
+            await self._earmark.aperform()
+        finally:
+            self._over.keep(None)
+        return None
+
+    def let_go(self) -> None:
+        """Let nobody wait for it any more."""
+        self._over.keep(None)
+
+    def _is_mine(self) -> bool:
+        with self._lock:
+            was_taken, self._is_taken = self._is_taken, True
+        return not was_taken
+
+
 class Wave:
     """What the subtasks of one superstep share.
 
@@ -84,6 +141,8 @@ class Wave:
         id: Found in the packet of each member.
         run: The account of the run.
         members: Number of nodes that were sent; when all have left, the wave is over.
+        planned: What a router has decided on the plan as a whole, by subtask id.
+        final: What its members hold for the last subtask, if anything.
     """
 
     def __init__(self, run: RunBudget, *, members: int, slots: int = 0) -> None:
@@ -91,6 +150,8 @@ class Wave:
         self.run = run
         self.members = members
         self.opened_at = time.monotonic()
+        self.planned: Mapping[str, RouteDecision] = {}
+        self.final: FinalHold | None = None
         self._results: dict[str, Promise[dict[str, Any] | None]] = {}
         self._slots: tuple[Promise[dict[str, Any] | None], ...] = tuple(
             Promise() for _ in range(slots)
@@ -139,6 +200,8 @@ class Wave:
             waited_for = [*self._slots, *self._results.values()]
         for promise in waited_for:
             promise.keep(None)
+        if self.final is not None:
+            self.final.let_go()
 
 
 class WaveRegistry:
@@ -163,18 +226,25 @@ class WaveRegistry:
         return len(self._waves)
 
     def run(self, run_id: str, budget: Budget) -> RunBudget:
-        """Find the account of a run, or open it."""
+        """Find the account of a run, or open it; whom it is for is read from the graph's config.
+
+        Raises:
+            ConfigurationError: The config does not say whom it is for, and has to.
+        """
         with self._lock:
             if run_id not in self._runs:
                 if len(self._runs) >= self._SWEEP_AT:
                     self._sweep()
-                self._runs[run_id] = (budget.start_run(run_id), self._clock())
+                ask = RunQuestion() if budget.on_exhausted == "ask" else None
+                run = budget.start_run(run_id, scope_values=values_here(budget), ask=ask)
+                self._runs[run_id] = (run, self._clock())
             return self._runs[run_id][0]
 
-    def end_run(self, run_id: str) -> None:
-        """Forget the account of a run that has ended, or is interrupted."""
+    def end_run(self, run_id: str) -> RunBudget | None:
+        """Forget the account of a run that has ended, or is interrupted, and return it."""
         with self._lock:
-            self._runs.pop(run_id, None)
+            found = self._runs.pop(run_id, None)
+        return None if found is None else found[0]
 
     def open(self, wave: Wave) -> str:
         """Take a wave in and return its id."""
@@ -209,6 +279,22 @@ class WaveRegistry:
             self._inside[wave_id] -= 1
             if self._inside[wave_id] <= 0 and self._awaited[wave_id] <= 0:
                 self._forget(wave_id)
+
+    @contextmanager
+    def inside(self, wave_id: str) -> Iterator[None]:
+        """Be inside a wave, which is closed when its run's caller goes; `leave` is not included.
+
+        Raises:
+            RunAbandoned: The caller has gone.
+        """
+        self.enter(wave_id)
+        tether = tether_here()
+        if tether is None:
+            yield
+            return
+        with tether.waking(partial(self.abandon, wave_id)):
+            tether.check()
+            yield
 
     def abandon(self, wave_id: str) -> None:
         """Close a wave whose run has failed or was cancelled: a resumed run gets a new one."""

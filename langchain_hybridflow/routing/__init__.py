@@ -8,20 +8,32 @@ from langchain_hybridflow.routing.detectors import Preset
 from langchain_hybridflow.routing.difficulty import DifficultyRouter
 from langchain_hybridflow.routing.fixed import AlwaysCloud, AlwaysEdge
 from langchain_hybridflow.routing.policy import KeepLocal, Policy, Verdict, ask_policy
+from langchain_hybridflow.routing.prediction import (
+    AnswerPredictor,
+    EdgeAnswer,
+    Prediction,
+    Predictor,
+)
 from langchain_hybridflow.routing.random import RandomRouter
 from langchain_hybridflow.routing.surface import SurfaceDifficulty, surface_difficulty
 from langchain_hybridflow.routing.threshold import ThresholdRouter
 from langchain_hybridflow.routing.types import TIERS, RouteDecision, Router, RouteRequest, Tier
+from langchain_hybridflow.routing.utility import PlanRouter, UtilityRouter, UtilityRule
 
 __all__ = [
     "TIERS",
     "AlwaysCloud",
     "AlwaysEdge",
+    "AnswerPredictor",
     "Content",
     "DifficultyRouter",
+    "EdgeAnswer",
     "KeepLocal",
     "Needs",
+    "PlanRouter",
     "Policy",
+    "Prediction",
+    "Predictor",
     "Preset",
     "RandomRouter",
     "RouteDecision",
@@ -30,6 +42,8 @@ __all__ = [
     "SurfaceDifficulty",
     "ThresholdRouter",
     "Tier",
+    "UtilityRouter",
+    "UtilityRule",
     "Verdict",
     "ask_policy",
     "lacks",

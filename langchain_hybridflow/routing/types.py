@@ -22,6 +22,7 @@ TIERS: tuple[Tier, ...] = ("edge", "cloud")
 """Both of them."""
 
 _NO_NEEDS = Needs()
+_NO_BUDGET = BudgetSnapshot()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,13 @@ class RouteRequest:
         on_critical_path: Whether the subtask lies on the plan's critical path as planned; `None`
             while the plan is still streaming.
         parent_tiers: The tiers that answered the subtasks it depends on.
-        expected_cost_usd: What the call would cost on each tier, in USD; `None` is unknown.
+        previous_tier: The tier that the conversation is on; `None` if it begins with this call,
+            or nobody knows.
+        cached_prompt_tokens: Estimated part of `prompt_tokens` that the previous tier has read
+            before and probably has in its cache, so that going elsewhere costs it in full; 0 if
+            its model has no price for cached tokens.
+        expected_cost_usd: What the call would cost on each tier, in USD, what is cached at the
+            price of cached tokens; `None` is unknown.
         budget: The live state of the budget.
     """
 
@@ -69,8 +76,10 @@ class RouteRequest:
     fan_out: int | None = None
     on_critical_path: bool | None = None
     parent_tiers: tuple[Tier, ...] = ()
+    previous_tier: Tier | None = None
+    cached_prompt_tokens: int = 0
     expected_cost_usd: dict[Tier, Decimal | None] = field(default_factory=dict)
-    budget: BudgetSnapshot = field(default_factory=BudgetSnapshot)
+    budget: BudgetSnapshot = _NO_BUDGET
 
 
 class RouteDecision(BaseModel):
@@ -90,6 +99,10 @@ class RouteDecision(BaseModel):
             policy lets them. Filled in by the routing core; a router may only leave tiers out.
         kept_local: Whether the cloud was ruled out by a policy, for this call or for one it
             builds on. Filled in by the routing core.
+        decision_id: Identity under which a router that learns can be told what the answer was
+            worth; `None` if it does not learn.
+        propensity: Probability with which this tier was chosen, in (0, 1]; `None` if the router
+            does not say.
 
     Example:
         >>> RouteDecision(tier="edge", reason="difficulty 2 < 5", router="difficulty").tier
@@ -109,6 +122,8 @@ class RouteDecision(BaseModel):
     seed: int | None = None
     allowed: tuple[Tier, ...] = TIERS
     kept_local: bool = False
+    decision_id: str | None = None
+    propensity: float | None = Field(default=None, gt=0, le=1)
 
 
 @runtime_checkable

@@ -76,6 +76,7 @@ def wire() -> Iterator[Wire]:
             router=AlwaysCloud(),
             policy=KeepLocal(patterns={"a canary": CANARY}),
             max_retries=0,
+            breaker=None,  # each call is to reach the servers
         )
         yield Wire(edge, cloud, model, broken)
 

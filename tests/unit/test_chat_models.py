@@ -46,6 +46,7 @@ KEYS = {
     "cost_usd",
     "usage_estimated",
     "degraded",
+    "escalated",
     "kept_local",
     "decision",
     "attempts",
@@ -459,6 +460,67 @@ async def test_broken_stream_is_not_continued_by_the_other_tier(way: Way) -> Non
     assert calls == 1
 
 
+class SelfStreaming(ScriptedChatModel):
+    """Streams whenever it is called, as a model with this switch does."""
+
+    streaming: bool = True
+
+
+class Tokens(BaseCallbackHandler):
+    """What a handler is shown, token by token."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
+        self.seen.append(token)
+
+
+@pytest.mark.parametrize("way", [by_invoke, by_ainvoke])
+async def test_call_whose_tokens_were_shown_is_not_continued_by_the_other_tier(way: Way) -> None:
+    spare, tokens = edge("never"), Tokens()
+    breaking = SelfStreaming(
+        responses=[ANSWER], model_name="big", fail_after_chunks=2, streaming=True
+    )
+    model = routed(cloud=breaking, edge=spare)
+    with pytest.raises(ModelCallError) as caught:
+        await way(model, callbacks=[tokens])
+    assert (caught.value.partial_text, tokens.seen) == ("Paris is", ["Paris", " is"])
+    assert spare.calls == []
+    assert 0 < booked(model)[1] < 60, "the prompt and what came, not the worst case"
+
+
+@pytest.mark.parametrize("way", [by_invoke, by_ainvoke])
+async def test_tokens_of_a_model_that_streams_by_itself_are_counted_once(way: Way) -> None:
+    tokens = Tokens()
+    model = routed(cloud=SelfStreaming(responses=[ANSWER], model_name="big", streaming=True))
+    with get_usage_metadata_callback() as usage:
+        await way(model, callbacks=[tokens])
+    assert "".join(tokens.seen) == ANSWER
+    assert usage.usage_metadata["big"]["total_tokens"] == USAGE["total_tokens"]
+
+
+def test_model_that_was_given_up_shows_nothing_any_more() -> None:
+    release, stopped = threading.Event(), threading.Event()
+
+    class Late(ScriptedChatModel):
+        def _generate(self, *args: Any, run_manager: Any = None, **kwargs: Any) -> Any:
+            try:
+                release.wait(30)
+                run_manager.on_llm_new_token("late")
+                pytest.fail("it was not stopped")
+            finally:
+                stopped.set()
+
+    tokens = Tokens()
+    late = Late(responses=["."], model_name="big")
+    model = routed(cloud=late, edge=edge("from edge"), cloud_timeout_s=0.05)
+    assert model.invoke(PROMPT, {"callbacks": [tokens]}).text == "from edge"
+    release.set()
+    assert stopped.wait(30)
+    assert tokens.seen == []
+
+
 @streaming_ways
 async def test_stream_that_breaks_before_its_first_chunk_is_replaced(way: Way) -> None:
     model = routed(cloud=cloud(fail_after_chunks=0), edge=edge("from edge"))
@@ -739,7 +801,7 @@ async def test_router_failure_goes_to_the_edge_with_the_reason(way: Way) -> None
 
     record = (await way(routed(router=Failing()))).response_metadata["hybridflow"]
     assert record["tier"] == "edge"
-    assert "ValueError: no weights" in record["decision"]["reason"]
+    assert record["decision"]["reason"] == "router Failing failed (ValueError): edge"
 
 
 @every_way
@@ -856,6 +918,26 @@ def test_routed_model_can_be_a_tier_of_another() -> None:
     assert answer.text == ANSWER
     assert counter.usage_metadata == {"big": USAGE}
     assert booked(inner)[2] == 1
+
+
+@streaming_ways
+@pytest.mark.parametrize("verify", [None, lambda _: False])
+async def test_record_is_the_outer_models_when_a_routed_model_is_a_tier_of_another(
+    way: Way, verify: Any
+) -> None:
+    inner = RoutedChatModel(edge=edge(), cloud=cloud(), router=AlwaysEdge(), verify=verify)
+    outer = RoutedChatModel(edge=edge("never"), cloud=inner, router=AlwaysCloud())
+    answer = await way(outer)
+    record = answer.response_metadata["hybridflow"]
+    assert (answer.text, record["tier"], len(record["attempts"])) == (ANSWER, "cloud", 1)
+    assert answer.response_metadata["model_name"] == ("big" if verify else "little")
+
+
+def test_nothing_is_said_of_hidden_retries_when_a_routed_model_is_a_tier_of_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    RoutedChatModel(edge=edge(), cloud=routed(), router=AlwaysCloud()).invoke(PROMPT)
+    assert "may repeat a call" not in caplog.text
 
 
 def test_text_to_route_is_the_last_human_message() -> None:

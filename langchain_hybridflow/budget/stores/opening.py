@@ -84,7 +84,7 @@ def _place(scheme: str, rest: str) -> tuple[str, ...]:
         return ()
     if scheme == "sqlite":
         path = unquote(rest.removeprefix("/"))
-        if not rest.startswith("/") or not path or path == ":memory:":
+        if not rest.startswith("/") or not path or path == ":memory:" or "\0" in path:
             raise ConfigurationError(
                 "A SQLite ledger wants three slashes and a path, as in sqlite:///budget.db, or "
                 "four if the path is absolute; memory:// is the ledger in memory."

@@ -91,9 +91,10 @@ class PostgresLedger:
         self._connections = PostgresConnections(
             url, timeout_s=check_seconds(timeout_s, name="timeout_s"), size=max_connections
         )
+        self.on_expiry: OnExpiry = check_on_expiry(on_expiry)
         self._steps = PostgresAdminSteps(
             namespace=check_namespace(namespace),
-            on_expiry=check_on_expiry(on_expiry),
+            on_expiry=self.on_expiry,
             settled_keep_s=check_seconds(settled_keep_s, name="settled_keep_s"),
             timeout_s=timeout_s,
             clock=clock,

@@ -111,8 +111,9 @@ class RedisLedger:
         from langchain_hybridflow.budget.stores._redis_link import Link  # wants an extra
 
         prefix = f"hybridflow:{{{check_namespace(namespace)}}}"
+        self.on_expiry: rules.OnExpiry = rules.check_on_expiry(on_expiry)
         self._requests = Requests(
-            on_expiry=rules.check_on_expiry(on_expiry),
+            on_expiry=self.on_expiry,
             settled_keep_s=check_seconds(settled_keep_s, name="settled_keep_s"),
         )
         self._link = Link(

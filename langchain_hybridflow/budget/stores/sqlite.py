@@ -117,7 +117,8 @@ class SQLiteLedger:
         if not os.fspath(path) or os.fspath(path) == ":memory:":
             raise ConfigurationError("SQLiteLedger needs a file. In memory, use MemoryLedger().")
         check_namespace(namespace)
-        self._book = SQLiteBook(namespace, check_on_expiry(on_expiry))
+        self.on_expiry: OnExpiry = check_on_expiry(on_expiry)
+        self._book = SQLiteBook(namespace, self.on_expiry)
         self._chores = SQLiteChores(namespace, check_seconds(settled_keep_s, name="settled_keep_s"))
         self._admin = SQLiteAdmin(namespace)
         self._sql = statements(namespace)

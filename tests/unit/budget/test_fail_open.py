@@ -225,6 +225,74 @@ async def test_close_books_what_is_late_if_it_can(bench: Bench) -> None:
     assert bench.booked() == 1
 
 
+async def test_close_books_what_is_late_when_the_store_is_back_before_it_is_asked_again(
+    bench: Bench,
+) -> None:
+    bench.turn("down")
+    await bench.reserve("a")
+    await bench.do("commit", "a", CALL)
+    bench.store.state = "up"
+    await bench.do("close")
+    assert bench.booked() == 1
+
+
+async def test_nothing_stays_held_when_the_cap_refuses_what_the_store_granted_unheard(
+    bench: Bench,
+) -> None:
+    bench.turn("down")
+    for name in "abc":
+        await bench.reserve(name)
+        await bench.do("release", name)
+    for name in "def":
+        await bench.reserve(name)
+    bench.turn("up")
+    await bench.do("expire")
+    bench.turn("deaf")
+    assert isinstance(await bench.reserve("g"), Denial)
+    assert bench.held() == 1
+    bench.turn("up")
+    await bench.do("expire")
+    assert bench.held() == 0
+
+
+async def test_refusals_of_the_cap_are_not_remembered_while_the_store_is_left_alone(
+    bench: Bench,
+) -> None:
+    bench.turn("down")
+    for number in range(9):
+        await bench.reserve(f"{number}")
+    bench.turn("up")
+    asked = bench.store.asked
+    await bench.do("expire")
+    assert bench.store.asked == asked + 1
+
+
+async def test_time_is_not_asked_for_while_the_store_is_left_alone(bench: Bench) -> None:
+    told: list[float] = []
+
+    def now() -> float:
+        told.append(bench.clock())
+        raise LedgerUnavailable("memory://outage", "it has never answered")
+
+    bench.store.now = now  # type: ignore[method-assign]
+    bench.turn("down")
+    for name in "ab":
+        await bench.do("now")
+        await bench.reserve(name)
+    assert len(told) == 1
+    bench.clock.advance(5.0)
+    await bench.do("now")
+    assert len(told) == 2
+
+
+async def test_error_does_not_grow_however_often_it_is_met(bench: Bench) -> None:
+    bench.turn("down")
+    for _ in range(20):
+        with pytest.raises(LedgerUnavailable) as caught:
+            await bench.do("reconcile")
+    assert len(caught.traceback) < 20
+
+
 async def test_outage_is_told_once_with_what_may_be_spent(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from langchain_hybridflow.budget import (
+    Account,
     Allowance,
     Amounts,
     Budget,
+    Denial,
+    Lease,
     Limits,
     MemoryLedger,
     RunBudget,
     Scope,
 )
+from langchain_hybridflow.budget.about import about_key
 from langchain_hybridflow.budget.allowance import Shortfall
 from langchain_hybridflow.budget.snapshot import BudgetSnapshot
+from langchain_hybridflow.budget.stores.sqlite import SQLiteLedger
 from langchain_hybridflow.errors import BudgetExceeded, LedgerUnavailable
 from langchain_hybridflow.testing import ManualClock, OutageLedger
 
@@ -311,7 +317,183 @@ async def test_dropping_is_no_error_when_the_store_is_away(face: Face) -> None:
     await face.do(run, "drop_earmarks")
 
 
+async def test_earmark_does_not_expire_while_others_work_for_free(face: Face) -> None:
+    clock = ManualClock()
+    budget = Budget(max_cloud_calls=9, lease_ttl_s=60, clock=clock, ledger=MemoryLedger(clock))
+    run = budget.start_run()
+    await face.do(run, "earmark", "last", CALL)
+    for number in range(5):
+        clock.advance(40)
+        await face.do(run, "reserve", f"edge-{number}/1", Amounts())
+    assert budget.snapshot()["cloud_calls"]["held"] == 1
+
+
+async def test_earmark_does_not_expire_while_others_are_routed(face: Face) -> None:
+    clock = ManualClock()
+    budget = Budget(max_cloud_calls=9, lease_ttl_s=60, clock=clock, ledger=MemoryLedger(clock))
+    run = budget.start_run()
+    await face.do(run, "earmark", "last", CALL)
+    for _ in range(5):
+        clock.advance(40)
+        await face.do(run, "snapshot", "first")
+    assert budget.snapshot()["cloud_calls"]["held"] == 1
+
+
+async def test_earmark_that_was_charged_when_it_expired_pays_for_the_call(face: Face) -> None:
+    clock = ManualClock()
+    budget = Budget(ledger=MemoryLedger(clock), max_cloud_calls=1, lease_ttl_s=60)
+    run = budget.start_run()
+    await face.do(run, "earmark", "last", CALL)
+    clock.advance(60)
+    await spend(face, run, "last/1")
+    assert budget.snapshot()["cloud_calls"] == {"limit": 1, "spent": 1, "held": 0, "remaining": 0}
+
+
+async def test_earmark_of_a_window_that_is_over_is_bought_anew(face: Face) -> None:
+    clock = ManualClock()
+    ledger = MemoryLedger(clock, epoch_s=0.0)
+    budget = Budget(max_cloud_calls=1, window="last 1m", ledger=ledger)
+    run = budget.start_run()
+    await face.do(run, "earmark", "last", CALL)
+    clock.advance(66)
+    await spend(face, budget.start_run(), "other")
+    with pytest.raises(BudgetExceeded):
+        await face.do(run, "reserve", "last/1", CALL)
+
+
+# ------------------------------------------------------------------------- windows end
+
+
+class MeanwhileLedger(MemoryLedger):
+    """Something happens between the moment when a run reads the clock and its reservation."""
+
+    meanwhile: Callable[[], Any] | None = None
+
+    def reserve(
+        self, lease_id: str, amounts: Amounts, *, accounts: Sequence[Account], ttl_s: float
+    ) -> Lease | Denial:
+        todo, self.meanwhile = self.meanwhile, None
+        if todo is not None:
+            todo()
+        return super().reserve(lease_id, amounts, accounts=accounts, ttl_s=ttl_s)
+
+
+async def test_rolling_limit_is_not_spent_twice_where_two_buckets_meet(face: Face) -> None:
+    clock = ManualClock()
+    ledger = MeanwhileLedger(clock, epoch_s=4.0)
+    budget = Budget(max_cloud_calls=1, window="last 1m", ledger=ledger)
+    late, prompt = budget.start_run(), budget.start_run()
+
+    def cross() -> None:
+        clock.advance(2)
+        prompt.commit(prompt.reserve("a", CALL), CALL)
+
+    ledger.meanwhile = cross
+    with pytest.raises(BudgetExceeded):
+        await face.do(late, "reserve", "a", CALL)
+    assert budget.snapshot()["cloud_calls"]["spent"] == 1
+
+
+async def test_call_is_held_in_the_window_of_now_when_the_clock_had_stood_still(
+    face: Face,
+) -> None:
+    clock = ManualClock()
+    ledger = MeanwhileLedger(clock, epoch_s=0.0)
+    budget = Budget(max_cloud_calls=1, window="1h", ledger=ledger)
+    run = budget.start_run()
+    ledger.meanwhile = lambda: clock.advance(3_600)
+    lease = await face.do(run, "reserve", "a", CALL)
+    assert budget.snapshot()["cloud_calls"]["held"] == 1
+    assert await face.do(run, "reserve", "a", CALL) == lease
+    await face.do(run, "commit", lease, CALL)
+    assert budget.snapshot()["cloud_calls"]["spent"] == 1
+    assert ledger.reconcile().differences == ()
+
+
+async def test_refusal_of_a_window_that_is_over_does_not_count(face: Face) -> None:
+    clock = ManualClock()
+    ledger = MeanwhileLedger(clock, epoch_s=0.0)
+    budget = Budget(max_cloud_calls=1, window="1h", ledger=ledger)
+    await spend(face, budget.start_run(), "a")
+    ledger.meanwhile = lambda: clock.advance(3_600)
+    await spend(face, budget.start_run(), "b")
+    assert budget.snapshot()["cloud_calls"]["spent"] == 1
+
+
+async def test_open_reservation_is_the_same_lease_though_the_window_has_ended(face: Face) -> None:
+    clock = ManualClock()
+    budget = Budget(max_cloud_calls=9, window="1h", ledger=MemoryLedger(clock, epoch_s=3_599.0))
+    run = budget.start_run()
+    lease = await face.do(run, "reserve", "a", CALL)
+    clock.advance(2)
+    assert await face.do(run, "reserve", "a", CALL) == lease
+    assert run.snapshot().run == CALL
+
+
+async def test_limits_are_told_to_the_store_before_anything_is_held(
+    face: Face, tmp_path: Path
+) -> None:
+    ledger = SQLiteLedger(tmp_path / "budget.db")
+    await face.do(Budget(max_cloud_calls=3, ledger=ledger).start_run(), "reserve", "a", CALL)
+    (state,) = ledger.snapshot([Account(about_key("budget"), "about")])
+    await ledger.aclose()
+    assert state.note is not None
+    assert json.loads(state.note.text)["own"]["limits"] == [None, None, 3]
+
+
 # ------------------------------------------------------------------------- the store goes
+
+
+async def test_grant_that_nobody_heard_of_is_given_back_by_the_next_run(face: Face) -> None:
+    ledger = OutageLedger()
+    budget = Budget(max_cloud_calls=2, ledger=ledger)
+    ledger.state = "deaf"
+    with pytest.raises(LedgerUnavailable):
+        await face.do(budget.start_run(), "reserve", "a", CALL)
+    ledger.state = "up"
+    assert budget.snapshot()["cloud_calls"]["held"] == 1
+    await spend(face, budget.start_run(), "a")
+    assert budget.snapshot()["cloud_calls"] == {"limit": 2, "spent": 1, "held": 0, "remaining": 1}
+
+
+async def test_call_whose_grant_was_not_heard_can_be_tried_again(face: Face) -> None:
+    ledger = OutageLedger()
+    budget = Budget(max_cloud_calls=1, ledger=ledger)
+    run = budget.start_run()
+    ledger.state = "deaf"
+    with pytest.raises(LedgerUnavailable):
+        await face.do(run, "reserve", "a", CALL)
+    ledger.state = "up"
+    await spend(face, run, "a")
+    assert budget.snapshot()["cloud_calls"] == {"limit": 1, "spent": 1, "held": 0, "remaining": 0}
+
+
+async def test_cost_that_could_not_be_booked_is_booked_by_the_next_run(face: Face) -> None:
+    ledger = OutageLedger()
+    budget = Budget(max_cloud_calls=9, ledger=ledger)
+    run = budget.start_run()
+    lease = await face.do(run, "reserve", "a", CALL)
+    ledger.state = "down"
+    await face.do(run, "commit", lease, CALL)
+    ledger.state = "up"
+    await spend(face, budget.start_run(), "a")
+    assert budget.snapshot()["cloud_calls"] == {"limit": 9, "spent": 2, "held": 0, "remaining": 7}
+
+
+async def test_settlement_that_the_store_refuses_is_in_nobodys_way(
+    face: Face, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = OutageLedger()
+    budget = Budget(max_cloud_calls=9, ledger=ledger)
+    run = budget.start_run()
+    lease = await face.do(run, "reserve", "a", CALL)
+    ledger.state = "down"
+    await face.do(run, "commit", lease, CALL)
+    ledger.state = "up"
+    ledger.commit(lease.id, Amounts(cloud_tokens=1, cloud_calls=1))  # another cost
+    await spend(face, budget.start_run(), "a")
+    assert "is not settled" in caplog.text
+    assert budget.snapshot()["cloud_calls"]["spent"] == 2
 
 
 async def test_answer_is_not_lost_when_its_cost_cannot_be_booked(face: Face) -> None:

@@ -67,7 +67,8 @@ def spend(run: RunBudget, name: str = "a") -> None:
         ("user", config(user_id="ada"), {"user_id": None}, "ada"),
         ("user", config(langgraph_auth_user={"identity": "ada"}, user_id="bob"), None, "ada"),
         ("user", config(langgraph_auth_user=SimpleNamespace(identity="a")), {"user_id": "b"}, "a"),
-        ("user", config(langgraph_auth_user_id="ada", user_id="bob"), None, "ada"),
+        ("user", config(langgraph_auth_user={}, langgraph_auth_user_id="a"), {"user_id": "b"}, "a"),
+        ("user", config(langgraph_auth_user_id="ada", user_id="bob"), None, "bob"),
         ("global", config(user_id="ada"), None, None),
         ("run", config(run_id="ada"), None, None),
     ],
@@ -398,6 +399,16 @@ def test_budget_is_refused_when_scopes_windows_or_stores_cannot_work(wrong: dict
         Budget(**wrong)
 
 
+def test_run_is_refused_when_its_values_are_those_of_another_budget() -> None:
+    limits = Limits(cloud_calls=1)
+    values = Budget(scopes=[Scope("tenant", limits)]).scope_values(config(tenant_id="acme"))
+    budget = Budget(scopes=[Scope("user", limits)])
+    with pytest.raises(ConfigurationError, match=r"tenant.*user"):
+        budget.start_run(scope_values=values)
+    with pytest.raises(ConfigurationError, match="tenant"):
+        Budget(per_run=limits).start_run(scope_values=values)
+
+
 def test_run_is_refused_when_nobody_says_for_whom_it_is() -> None:
     with pytest.raises(ConfigurationError, match="user_id"):
         Budget(scopes=[Scope("user")]).start_run()
@@ -432,7 +443,13 @@ def test_settings_of_a_budget_with_scopes_and_windows_make_the_same_budget() -> 
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:hunter2@db/0", "postgresql://u:hunter2@db/b", "postgresql://db/b?password=x"]
+    "url",
+    [
+        "redis://:hunter2@db/0",
+        "postgresql://u:hunter2@db/b",
+        "postgresql://db/b?password=x",
+        "postgresql://db/b?pass%77ord=x",
+    ],
 )
 def test_settings_never_hold_a_password(url: str) -> None:
     budget = Budget(store="memory://")
@@ -442,6 +459,11 @@ def test_settings_never_hold_a_password(url: str) -> None:
 
 def test_settings_are_not_written_when_a_scope_reads_its_value_by_a_function() -> None:
     assert budget_settings(Budget(scopes=[Scope("user", value=lambda *_: "x")])) is None
+
+
+def test_settings_are_not_written_when_the_ledger_in_memory_is_not_like_the_default() -> None:
+    assert budget_settings(Budget(ledger=MemoryLedger(on_expiry="refund"))) is None
+    assert budget_settings(Budget(ledger=MemoryLedger())) == {}
 
 
 def test_pickled_budget_counts_on_in_its_store(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,20 @@ def test_limit_of_a_count_is_refused_when_it_is_no_count(field: str, value: Any)
         Limits(**{field: value})
 
 
+@pytest.mark.parametrize("usd", ["1e999999999", "1e400", "1e-999999999", 10**12 + 1])
+def test_limit_of_usd_is_refused_when_no_ledger_can_count_it(usd: Any) -> None:
+    with pytest.raises(ConfigurationError, match="at most 1e12"):
+        Limits(usd=usd)
+    assert Limits(usd="1e12").usd_micros == 10**18
+
+
+@pytest.mark.parametrize("field", ["cloud_tokens", "cloud_calls"])
+def test_limit_of_a_count_is_refused_when_no_ledger_can_count_it(field: str) -> None:
+    assert Limits(**{field: 2**53})
+    with pytest.raises(ConfigurationError, match=field):
+        Limits(**{field: 2**53 + 1})
+
+
 def test_limits_are_false_when_nothing_is_limited() -> None:
     assert not Limits()
     assert Limits(usd=0)

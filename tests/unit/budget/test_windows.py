@@ -91,11 +91,19 @@ def test_rolling_window_counts_for_its_length_and_at_most_one_bucket_longer(
 def test_rolling_window_has_as_many_earlier_buckets_as_can_still_lie_in_it(
     window: Window, now: float
 ) -> None:
-    current, earlier = window.keys(now)
+    current, (_, *earlier) = window.keys(now)
     assert len({current, *earlier}) == 1 + BUCKETS
     starts_at, ends_at = window.span(now)
     assert ends_at - starts_at == pytest.approx(window.seconds * (1 + 1 / BUCKETS))
     assert starts_at <= now - window.seconds < starts_at + window.seconds / BUCKETS
+
+
+@given(rolling_windows, times)
+def test_rolling_window_sees_the_bucket_that_may_have_begun_meanwhile(
+    window: Window, now: float
+) -> None:
+    ends_at = window.span(now)[1]
+    assert window.keys(ends_at)[0] in window.keys(now)[1]
 
 
 @given(st.one_of(fixed_windows, rolling_windows), st.one_of(fixed_windows, rolling_windows), times)

@@ -144,7 +144,7 @@ async def asynchronous() -> RouteDecision:
 
 
 BAD_OUTCOMES = [
-    (ValueError("no weights"), "ValueError: no weights"),
+    (ValueError("no weights"), "ValueError"),
     (None, "must return a RouteDecision, got NoneType"),
     ("cloud", "must return a RouteDecision, got str"),
     ({"tier": "cloud", "reason": "r", "router": "m"}, "got dict"),
@@ -162,6 +162,12 @@ def test_router_failure_takes_the_fallback_tier_and_says_why(
     assert decision.tier == tier
     assert fault in decision.reason
     assert decision.router == "Routes"
+
+
+def test_reason_does_not_quote_the_prompt_when_the_router_quotes_it() -> None:
+    core = core_of(router=Routes(KeyError("CANARY of the prompt")))
+    decision = drive(core.decide(REQUEST, run=core.budget.start_run()), failing())
+    assert decision.reason == "router Routes failed (KeyError): edge"
 
 
 @pytest.mark.parametrize(("outcome", "fault"), BAD_OUTCOMES)

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,10 +26,11 @@ from langchain_hybridflow.calls import (
     adrive,
     drive,
 )
+from langchain_hybridflow.calls.drive import _Patience
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.errors import DeadlineExceeded, LedgerError, ModelCallError
 from langchain_hybridflow.routing import AlwaysCloud, RouteRequest
-from langchain_hybridflow.testing import ScriptedChatModel
+from langchain_hybridflow.testing import ManualClock, ScriptedChatModel
 
 PROMPT: list[BaseMessage] = [HumanMessage("Hello there")]
 DONE = ChatResult(generations=[ChatGeneration(message=AIMessage("done"))])
@@ -361,6 +363,70 @@ def test_helper_thread_ends_with_its_stream() -> None:
         if thread.name == "hybridflow-call":
             thread.join(10)
             assert not thread.is_alive()
+
+
+def patient_call(**limits: Any) -> Call:
+    return Call(core_of(Budget()).models["edge"], PROMPT, {}, **limits)
+
+
+def test_readers_time_is_not_counted_as_the_models() -> None:
+    clock = ManualClock()
+    patience = _Patience(patient_call(timeout_s=10.0), clock)
+    with patience:
+        clock.advance(4.0)
+    clock.advance(1_000.0)  # the reader
+    assert patience.left_s() == 6.0
+    with patience:
+        clock.advance(7.0)
+    assert patience.left_s() == 0.0
+
+
+def test_readers_time_is_counted_as_the_runs() -> None:
+    clock = ManualClock()
+    patience = _Patience(patient_call(timeout_s=10.0, run_left_s=30.0), clock)
+    clock.advance(25.0)
+    assert patience.left_s() == 5.0
+    assert patience.over().limit_s == 30.0
+
+
+def test_limit_that_ended_a_stream_is_the_one_that_was_waited_for() -> None:
+    clock = ManualClock()
+    patience = _Patience(patient_call(timeout_s=10.0, run_left_s=12.0), clock)
+    with patience:
+        assert patience.left_s() == 10.0
+        clock.advance(10.0)
+        assert patience.over().limit_s == 10.0
+
+
+def test_slow_reader_does_not_break_its_own_stream() -> None:
+    core = replace(core_of(Budget()), timeouts_s={"cloud": 0.2})
+
+    def call(step: Call) -> Generator[ChatGenerationChunk]:
+        yield from map(piece, "abc")
+
+    routed = core.answer(RouteRequest(text="?"), PROMPT, run=core.budget.start_run(), lease_id="x")
+    heard = []
+    for chunk in StreamedScript(routed, call):
+        heard.append(chunk.text)
+        threading.Event().wait(0.15)  # a reader who takes his time
+    assert heard == ["a", "b", "c"]
+
+
+async def test_slow_reader_does_not_break_its_own_async_stream() -> None:
+    core = replace(core_of(Budget()), timeouts_s={"cloud": 0.2})
+
+    async def call(step: Call) -> AsyncGenerator[ChatGenerationChunk]:
+        for text in "abc":
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            yield piece(text)
+
+    routed = core.answer(RouteRequest(text="?"), PROMPT, run=core.budget.start_run(), lease_id="x")
+    heard = []
+    async for chunk in AsyncStreamedScript(routed, call):
+        heard.append(chunk.text)
+        await asyncio.sleep(0.15)  # a reader who takes his time
+    assert heard == ["a", "b", "c"]
 
 
 # ------------------------------------------------------------------------------ readers that leave

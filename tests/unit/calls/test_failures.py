@@ -3,16 +3,18 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
 from langchain_hybridflow.calls import describe_error
-from langchain_hybridflow.calls.failures import may_have_cost
+from langchain_hybridflow.calls.failures import answered, may_have_cost, status_of
 from langchain_hybridflow.errors import DeadlineExceeded
 from langchain_hybridflow.testing import ScriptedChatModel
 
@@ -25,6 +27,42 @@ class StatusError(Exception):
     def __init__(self, status_code: int) -> None:
         self.status_code = status_code
         super().__init__(f"status {status_code}")
+
+
+def http_error(status: int) -> httpx.HTTPStatusError:
+    """As the clients raise it that talk httpx themselves, Mistral's for one."""
+    response = httpx.Response(status, request=REQUEST)
+    return httpx.HTTPStatusError(f"status {status}", request=REQUEST, response=response)
+
+
+class CodeError(Exception):
+    """The shape of Google's errors."""
+
+    status = "UNAVAILABLE"
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"code {code}")
+
+
+class BotoError(Exception):
+    """The shape of the errors of AWS."""
+
+    def __init__(self, status: int) -> None:
+        self.response = {"Error": {}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        super().__init__(f"status {status}")
+
+
+class AiohttpError(Exception):
+    """The shape of the errors of aiohttp, whose `code` is out of use."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(f"status {status}")
+
+    @property
+    def code(self) -> int:
+        raise DeprecationWarning
 
 
 class Overloaded(Exception):
@@ -129,6 +167,49 @@ def test_chain_that_bites_its_tail_is_read_once() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
     assert not may_have_cost(first)
+
+
+# ------------------------------------------------------------------------------------- statuses
+
+status_shapes = pytest.mark.parametrize(
+    "shape", [StatusError, http_error, CodeError, BotoError, AiohttpError]
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["<html>Bad Gateway</html>", {"choices": None}, {"nonsense": 1}],
+    ids=["page", "no choices", "something else"],
+)
+def test_answer_that_openais_integration_cannot_read_may_have_cost_and_is_an_outage(
+    body: Any,
+) -> None:
+    model = ChatOpenAI(model="m", api_key=SecretStr("none"))
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - three types
+        model._create_chat_result(body)
+    assert (may_have_cost(caught.value), answered(caught.value)) == (True, False)
+
+
+@status_shapes
+@pytest.mark.parametrize(
+    ("status", "cost", "is_up"),
+    [(404, False, True), (429, False, False), (503, False, False), (504, True, False)],
+)
+def test_status_is_read_wherever_a_client_puts_it(
+    shape: Callable[[int], Exception], status: int, cost: bool, is_up: bool
+) -> None:
+    error = shape(status)
+    assert (status_of(error), may_have_cost(error), answered(error)) == (status, cost, is_up)
+
+
+@status_shapes
+def test_status_is_read_when_it_stands_on_the_cause(shape: Callable[[int], Exception]) -> None:
+    assert status_of(caused(RuntimeError("wrapped"), shape(503))) == 503
+
+
+@pytest.mark.parametrize("code", [7, 1006, True, "503", None], ids=repr)
+def test_code_is_no_status_when_it_is_none_of_http(code: Any) -> None:
+    assert status_of(CodeError(code)) is None
 
 
 # ------------------------------------------------------------------------------ describe_error

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
+import httpx
 import pytest
 
 from langchain_hybridflow.calls.retries import MAX_WAIT_S, retry_wait_s
@@ -59,3 +60,15 @@ def test_retry_waits_some_time_when_the_header_is_nonsense(nonsense: str) -> Non
     wait_s = retry_wait_s(StatusError(503, retry_after=nonsense), tries=1)
     assert wait_s is not None
     assert 0 <= wait_s <= MAX_WAIT_S
+
+
+def test_retry_waits_as_asked_when_another_client_says_it_in_its_own_way() -> None:
+    request = httpx.Request("POST", "http://127.0.0.1/v1")
+    response = httpx.Response(503, headers={"Retry-After": "1.5"}, request=request)
+    plain = httpx.HTTPStatusError("busy", request=request, response=response)
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = plain
+    amazons = Exception("busy")
+    metadata = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": "1.5"}}
+    amazons.response = {"ResponseMetadata": metadata}  # type: ignore[attr-defined]
+    assert [retry_wait_s(error, tries=1) for error in (plain, wrapped, amazons)] == [1.5] * 3

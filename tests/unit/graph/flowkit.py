@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_hybridflow import Budget, HybridFlowGraph, Plan, RoutedChatModel, Subtask
+from langchain_hybridflow.calls import helper
 from langchain_hybridflow.plan import plan_to_xml
 from langchain_hybridflow.routing import AlwaysEdge
 from langchain_hybridflow.testing import ScriptedChatModel
@@ -237,6 +238,13 @@ def assert_at_rest(flow: HybridFlowGraph, *, waves: int = 0, runs: int = 0) -> N
     assert [state[what]["held"] for what in ("usd", "cloud_tokens", "cloud_calls")] == [0, 0, 0]
     assert len(flow._waves) <= waves
     assert len(flow._waves._runs) <= runs
+
+
+def wait_for_left_runs() -> None:
+    """Wait until the runs whose readers have gone are at their end."""
+    for left in tuple(helper._unfinished):
+        left.join(PATIENCE_S)
+        assert not left.is_alive()
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -6,7 +6,17 @@ import asyncio
 from typing import Any
 
 import pytest
-from flowkit import DIAMOND, Held, ask, assert_at_rest, make_flow, planning_worker, thread, worker
+from flowkit import (
+    DIAMOND,
+    Held,
+    ask,
+    assert_at_rest,
+    make_flow,
+    planning_worker,
+    thread,
+    wait_for_left_runs,
+    worker,
+)
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_hybridflow import Budget, Price
@@ -129,6 +139,7 @@ def test_sync_stream_that_its_reader_leaves_leaves_nothing_behind():
     stream = flow.compile().stream(ask(), stream_mode="custom")
     next(stream)
     stream.close()
+    wait_for_left_runs()
     assert_at_rest(flow, runs=1)
 
 

@@ -20,8 +20,10 @@ from flowkit import (
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_hybridflow import Budget
+from langchain_hybridflow.budget import Amounts, MemoryLedger
 from langchain_hybridflow.errors import SubtaskError
-from langchain_hybridflow.graph.wave import Promise, Wave, WaveRegistry
+from langchain_hybridflow.graph.finals import Earmark
+from langchain_hybridflow.graph.wave import FinalHold, Promise, Wave, WaveRegistry
 from langchain_hybridflow.plan import plan_to_xml
 from langchain_hybridflow.testing import ManualClock
 
@@ -220,3 +222,41 @@ def test_sweep_spares_waves_that_are_at_work_and_their_runs_however_old_they_are
         registry.open(wave)
     assert registry.get(working.id) is working
     assert registry.run("working", budget) is account
+
+
+class GatedLedger(MemoryLedger):
+    """Its async face reserves when the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def areserve(self, *args: Any, **kwargs: Any) -> Any:
+        await self.gate.wait()
+        return self.reserve(*args, **kwargs)
+
+
+async def two_members_at_the_gate(budget: Budget) -> list[asyncio.Task[None]]:
+    final = FinalHold(Earmark(budget.start_run(), "end", Amounts(cloud_calls=1)))
+    members = [asyncio.create_task(final.aperform()) for _ in range(2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not any(member.done() for member in members)
+    return members
+
+
+async def test_no_member_goes_on_before_the_money_for_the_last_one_is_held():
+    ledger = GatedLedger()
+    budget = Budget(max_cloud_calls=9, ledger=ledger)
+    members = await two_members_at_the_gate(budget)
+    ledger.gate.set()
+    await asyncio.gather(*members)
+    assert budget.snapshot()["cloud_calls"]["held"] == 1
+
+
+async def test_members_go_on_when_the_one_that_was_to_hold_it_is_cancelled():
+    budget = Budget(max_cloud_calls=9, ledger=GatedLedger())
+    first, second = await two_members_at_the_gate(budget)
+    first.cancel()
+    await asyncio.wait_for(second, 5)
+    assert budget.snapshot()["cloud_calls"]["held"] == 0

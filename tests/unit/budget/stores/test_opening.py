@@ -60,6 +60,7 @@ def test_open_ledger_puts_the_file_where_an_absolute_url_says(tmp_path: Path) ->
         "sqlite://budget.db",
         "sqlite:///",
         "sqlite:///:memory:",
+        "sqlite:///s3cret-CANARY%00b",
         "memory://shared",
         "redis://user:s3cret-CANARY@host:port/0",
         f"redis://:{SECRET}@host:70000000/0",

@@ -259,7 +259,7 @@ def test_no_statement_of_a_call_reads_a_whole_table(path: Path) -> None:
 
 def test_ledger_refuses_amounts_that_would_overflow(path: Path) -> None:
     ledger = SQLiteLedger(path, namespace="big")
-    account = Account("big", "big", Limits(cloud_tokens=10**30))
+    account = Account("big", "big", Limits(cloud_tokens=2**53))
     with pytest.raises(LedgerError, match=r"at most 1e\+15"):
         ledger.reserve("a", Amounts(cloud_tokens=10**16), accounts=[account], ttl_s=60)
     assert isinstance(
