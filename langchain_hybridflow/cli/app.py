@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 
 from langchain_hybridflow.cli.ask import ask
+from langchain_hybridflow.cli.budget import budget
 from langchain_hybridflow.cli.demo import demo
 from langchain_hybridflow.cli.display import INTERRUPTED, say_error
+from langchain_hybridflow.cli.evaluate import evaluate
 from langchain_hybridflow.cli.plan import plan
+from langchain_hybridflow.cli.router import router
 from langchain_hybridflow.cli.sandbox import sandbox
+from langchain_hybridflow.cli.train import train
 
 __all__ = ["app", "main"]
 
@@ -28,7 +32,11 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(ask)
 app.command()(plan)
+app.command()(train)
+app.command()(evaluate)
 app.add_typer(sandbox, name="sandbox")
+app.add_typer(budget, name="budget")
+app.add_typer(router, name="router")
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,14 +31,8 @@ Question = Annotated[
 ]
 
 
-class RouterName(StrEnum):
-    """The routing policies that can be chosen by name."""
-
-    DIFFICULTY = "difficulty"
-    THRESHOLD = "threshold"
-    ALWAYS_EDGE = "always-edge"
-    ALWAYS_CLOUD = "always-cloud"
-    RANDOM = "random"
+ROUTERS = ("difficulty", "threshold", "always-edge", "always-cloud", "random")
+"""The routing policies that can be chosen by name."""
 
 
 @reports_errors
@@ -57,9 +50,14 @@ def ask(
     max_cloud_calls: Annotated[int | None, typer.Option(min=0, help="Hard limit.")] = None,
     deadline_s: Annotated[float | None, typer.Option(help="Seconds for the whole run.")] = None,
     timeout_s: Annotated[float, typer.Option(help="Seconds for each model call.")] = 120.0,
-    router: Annotated[RouterName, typer.Option(help="Who decides the tier of a subtask.")] = (
-        RouterName.DIFFICULTY
-    ),
+    router: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|DIR",
+            help=f"Who decides the tier of a subtask: {', '.join(ROUTERS)}, or the directory of "
+            f"a router that hybridflow train has made.",
+        ),
+    ] = "difficulty",
     planner: Annotated[
         str,
         typer.Option(
@@ -103,7 +101,7 @@ def ask(
         edge=ModelSpec.parse(edge),
         cloud=ModelSpec.parse(cloud),
         planner=planner,
-        router=router.value,
+        router=router,
         limits={
             "limit_usd": limit_usd,
             "max_cloud_tokens": max_cloud_tokens,

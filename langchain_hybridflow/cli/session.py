@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -164,7 +165,16 @@ def _router(name: str, seed: int) -> Router:
         "always-cloud": AlwaysCloud(),
         "random": RandomRouter(seed=seed),
     }
-    return routers[name]
+    if name in routers:
+        return routers[name]
+    if not Path(name).is_dir():
+        raise ConfigurationError(
+            f"{name!r} is neither a router ({', '.join(routers)}) nor the directory of one that "
+            f"hybridflow train has made."
+        )
+    from langchain_hybridflow.learning import LearnedRouter  # with numpy, which takes its time
+
+    return LearnedRouter.load(name)
 
 
 def _planner(

@@ -10,13 +10,22 @@ from importlib.metadata import version
 import pytest
 from typer.testing import Result
 
-HEAVY = ("langchain_core", "langchain_openai", "langgraph", "matplotlib", "openai", "uvicorn")
+HEAVY = (
+    "langchain_core",
+    "langchain_openai",
+    "langgraph",
+    "matplotlib",
+    "numpy",
+    "openai",
+    "sklearn",
+    "uvicorn",
+)
 
 
 def test_help_lists_the_commands(hybridflow: Callable[..., Result]) -> None:
     result = hybridflow("--help")
     assert result.exit_code == 0
-    for command in ("demo", "ask", "plan", "sandbox"):
+    for command in ("demo", "ask", "plan", "train", "evaluate", "router", "sandbox"):
         assert f"  {command} " in result.stdout
 
 
@@ -34,6 +43,9 @@ def test_version_is_that_of_the_package(hybridflow: Callable[..., Result]) -> No
         ("ask", "?", "--edge", "sandbox"),
         ("demo", "--problems", "0"),
         ("demo", "--nonsense"),
+        ("train",),
+        ("evaluate", "--data", "missing.parquet"),
+        ("router", "tune", "missing", "--data", "missing.parquet", "--target-share", "3"),
         ("sandbox", "serve", "--port", "70000"),
         ("sandbox", "serve", "--host", "0.0.0.0"),
     ],
@@ -46,7 +58,9 @@ def test_misuse_ends_with_exit_code_2(
     assert result.stderr
 
 
-@pytest.mark.parametrize("args", [["--help"], ["demo", "--help"], ["ask", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["demo", "--help"], ["ask", "--help"], ["train", "--help"]]
+)
 def test_help_loads_nothing_heavy(args: list[str]) -> None:
     code = f"""
 import sys

@@ -1,0 +1,54 @@
+"""How routers get good: outcomes of both tiers -> features -> predictors -> evaluation."""
+
+from __future__ import annotations
+
+from langchain_hybridflow.learning.dataset import Dataset, concatenate, load_dataset, read_table
+from langchain_hybridflow.learning.decision_log import LoggedDecision, read_log, write_log
+from langchain_hybridflow.learning.drift import check_drift
+from langchain_hybridflow.learning.evaluation import Evaluation, evaluate
+from langchain_hybridflow.learning.features import FEATURE_SCHEMA, structure_values
+from langchain_hybridflow.learning.metrics import Metrics, apgr, cpt, ece, gain_curve, measure
+from langchain_hybridflow.learning.online import OnlineRouter
+from langchain_hybridflow.learning.online_store import MemoryOnlineStore, SQLiteOnlineStore
+from langchain_hybridflow.learning.ope import evaluate_policy
+from langchain_hybridflow.learning.predictor import TrainedPredictor
+from langchain_hybridflow.learning.router import Explanation, LearnedRouter
+from langchain_hybridflow.learning.saved import SavedRouter, load_router, save_router
+from langchain_hybridflow.learning.training import TrainingReport, TrainingSettings, train
+from langchain_hybridflow.learning.tuning import OperatingPoint, tune
+
+__all__ = [
+    "FEATURE_SCHEMA",
+    "Dataset",
+    "Evaluation",
+    "Explanation",
+    "LearnedRouter",
+    "LoggedDecision",
+    "MemoryOnlineStore",
+    "Metrics",
+    "OnlineRouter",
+    "OperatingPoint",
+    "SQLiteOnlineStore",
+    "SavedRouter",
+    "TrainedPredictor",
+    "TrainingReport",
+    "TrainingSettings",
+    "apgr",
+    "check_drift",
+    "concatenate",
+    "cpt",
+    "ece",
+    "evaluate",
+    "evaluate_policy",
+    "gain_curve",
+    "load_dataset",
+    "load_router",
+    "measure",
+    "read_log",
+    "read_table",
+    "save_router",
+    "structure_values",
+    "train",
+    "tune",
+    "write_log",
+]
