@@ -29,9 +29,8 @@ logger = logging.getLogger(__name__)
 class FlowGraph(CompiledStateGraph[Any, Any, Any, Any]):
     """A compiled LangGraph that begins nothing new once its caller has gone.
 
-    That is after Ctrl-C, or when a stream is left before its end. `invoke` and the other sync
-    ways to run a graph go through `stream`; the async ones are LangGraph's own, where leaving
-    cancels.
+    That is after Ctrl-C, or when a stream is left before its end. All sync ways to run a graph go
+    through `stream`; the async ones are LangGraph's own, where leaving cancels.
     """
 
     @classmethod
@@ -39,6 +38,19 @@ class FlowGraph(CompiledStateGraph[Any, Any, Any, Any]):
         """Make one from what `StateGraph.compile` returns, as `Pregel.copy` makes a copy."""
         fields = {key: field for key, field in vars(graph).items() if key != "__orig_class__"}
         return cls(**fields)
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph to its end, as `CompiledStateGraph.invoke`."""
+        tether = Tether(tether_here())
+        context = copy_context()
+        context.run(tether.tie)
+        try:
+            return context.run(partial(super().invoke, *args, **kwargs))
+        except BaseException:
+            # Ctrl-C may strike between two items, where the stream itself does not see it.
+            tether.cut()
+            _wake(tether)
+            raise
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Run the graph and yield what happens, as `CompiledStateGraph.stream`."""
@@ -90,7 +102,7 @@ def _read(items: Iterator[Any]) -> Generator[Any]:
         finally:
             if not isinstance(item, _End):
                 tether.cut()
-                threading.Thread(target=tether.wake, daemon=True, name="hybridflow-wake").start()
+                _wake(tether)
                 helper = helper or Helper(context)
                 helper.submit(partial(_finish, items))
                 helper.dismiss_before_exit()
@@ -101,6 +113,11 @@ def _read(items: Iterator[Any]) -> Generator[Any]:
             raise item.error
     finally:
         del item  # the traceback has this frame: no cycle
+
+
+def _wake(tether: Tether) -> None:
+    """Wake those who wait, in a thread of its own: this one may hold what they wait for."""
+    threading.Thread(target=tether.wake, daemon=True, name="hybridflow-wake").start()
 
 
 def _finish(items: Iterator[Any]) -> None:
