@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, cast, runtime_checkable
 
 from langchain_hybridflow.budget.ledger import Ledger
-from langchain_hybridflow.budget.scripted import ScriptedLedger
 from langchain_hybridflow.budget.types import MAX_KEY_CHARS, Account, Amounts, Lease
 from langchain_hybridflow.errors import LedgerError
 
@@ -116,6 +115,13 @@ class AdminLedger(Ledger, LedgerAdmin, Protocol):
     """A ledger with its administration, as all of this package are."""
 
 
+@runtime_checkable
+class _Front(Protocol):
+    """A ledger in front of another one."""
+
+    ledger: Ledger
+
+
 def admin_of(ledger: Ledger) -> AdminLedger | None:
     """Return the ledger with its administration, if it has one; of one in front, the one behind.
 
@@ -125,8 +131,8 @@ def admin_of(ledger: Ledger) -> AdminLedger | None:
         >>> admin_of(FailOpenLedger(store, Limits(usd=1))) is store
         True
     """
-    store = ledger.ledger if isinstance(ledger, ScriptedLedger) else ledger
-    return store if isinstance(store, LedgerAdmin) else None
+    store = ledger.ledger if isinstance(ledger, _Front) else ledger
+    return cast(AdminLedger, store) if isinstance(store, LedgerAdmin) else None
 
 
 def archive_of(key: str) -> str:

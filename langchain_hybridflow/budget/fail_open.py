@@ -6,15 +6,15 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from langchain_hybridflow.budget.allowance import plain_amounts
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.memory import MemoryLedger
 from langchain_hybridflow.budget.scripted import ScriptedLedger
-from langchain_hybridflow.budget.twins import Ask, Script
+from langchain_hybridflow.budget.twins import Ask, Script, ado, do
 from langchain_hybridflow.budget.types import (
     NOTHING,
     Account,
@@ -31,6 +31,8 @@ from langchain_hybridflow.errors import ConfigurationError, LedgerError, LedgerU
 __all__ = ["FailOpenLedger"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _KNOWN: Final = 1_024
 _AT_ONCE: Final = 16
@@ -119,7 +121,21 @@ class FailOpenLedger(ScriptedLedger):
                 "spent_without_store": plain_amounts(spent),
             }
 
+    def close(self) -> None:
+        """Tell the store what it has missed, if it answers, and free its connections."""
+        do(self.ledger, self._closing())
+
+    async def aclose(self) -> None:
+        """Do what `close` does, without blocking the event loop."""
+        await ado(self.ledger, self._closing())
+
     # ------------------------------------------------------------------ one logic for both faces
+
+    def _do(self, script: Script[T]) -> T:
+        return do(self.ledger, script)
+
+    async def _ado(self, script: Script[T]) -> T:
+        return await ado(self.ledger, script)
 
     def _there(self, ask: Ask) -> Script[Any]:
         """Ask the store, after telling it what it has missed.
@@ -329,9 +345,12 @@ class FailOpenLedger(ScriptedLedger):
             at=now,
         )
 
-    def _swap_note(self, key: str, options: Mapping[str, Any]) -> Script[Note]:
+    def _swap_note(
+        self, key: str, expected_version: int, text: str, keep_s: float | None
+    ) -> Script[Note]:
+        options = {"expected_version": expected_version, "text": text, "keep_s": keep_s}
         try:
-            note: Note = yield from self._there(Ask("swap_note", (key,), dict(options)))
+            note: Note = yield from self._there(Ask("swap_note", (key,), options))
         except LedgerUnavailable:
             known = self._known.get(key)
             return (known.note if known is not None else None) or Note()

@@ -14,6 +14,7 @@ from langchain_hybridflow.budget.gauges import (
     all_gauges,
     prometheus_text,
 )
+from langchain_hybridflow.budget.holds import accounts_now
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.overview import overview
 from langchain_hybridflow.budget.scopes import AccountBook, BookEntry, Scope, ScopeValues
@@ -113,9 +114,8 @@ class ShownBudget(ABC):
     def _states(
         self, entries: tuple[BookEntry, ...]
     ) -> Script[tuple[tuple[BookEntry, AccountState], ...]]:
-        book = AccountBook(entries)
-        now = (yield Ask("now")) if book.rolls else 0.0
-        states = yield Ask("snapshot", (book.at(now),))
+        accounts = yield from accounts_now(AccountBook(entries))
+        states = yield Ask("snapshot", (accounts,))
         return tuple(zip(entries, states, strict=True))
 
     def _overview(self, shown: tuple[tuple[BookEntry, AccountState], ...]) -> dict[str, Any]:

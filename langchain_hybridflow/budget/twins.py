@@ -1,18 +1,20 @@
 """Logic over a ledger, written once for its sync and its async face.
 
-It is a generator that does no IO: it yields what it wants of the ledger, and is sent the reply.
+It is a generator that does no IO: it yields what it wants done, and is sent the reply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from langchain_hybridflow.budget.ledger import Ledger
 
-__all__ = ["Ask", "Script", "ado", "do"]
+__all__ = ["Ask", "Script", "ado", "arun", "do", "run"]
 
 T = TypeVar("T")
+StepT = TypeVar("StepT")
 
 
 class Ask(NamedTuple):
@@ -33,31 +35,55 @@ Script: TypeAlias = Generator[Ask, Any, T]
 """Yields what it asks of the ledger, is sent the replies and thrown the errors, returns `T`."""
 
 
-def do(ledger: Ledger, script: Script[T]) -> T:
-    """Run a script to its end, blocking."""
+def run(script: Generator[StepT, Any, T], perform: Callable[[StepT], Any]) -> T:
+    """Run a script to its end, blocking.
+
+    Args:
+        script: What to run.
+        perform: Does what the script yields; what it raises is thrown into the script.
+    """
     try:
-        ask = next(script)
+        step = next(script)
         while True:
             try:
-                reply = getattr(ledger, ask.method)(*ask.args, **ask.kwargs)
+                reply = perform(step)
             except BaseException as error:  # noqa: BLE001 - the script decides, or raises it
-                ask = script.throw(error)
+                step = script.throw(error)
             else:
-                ask = script.send(reply)
+                step = script.send(reply)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+
+
+async def arun(script: Generator[StepT, Any, T], perform: Callable[[StepT], Awaitable[Any]]) -> T:
+    """Async twin of `run`."""
+    try:
+        step = next(script)
+        while True:
+            try:
+                reply = await perform(step)
+            except BaseException as error:  # noqa: BLE001 - the script decides, or raises it
+                step = script.throw(error)
+            else:
+                step = script.send(reply)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def do(ledger: Ledger, script: Script[T]) -> T:
+    """Run a script over a ledger to its end, blocking."""
+    return run(script, partial(_ask, ledger))
 
 
 async def ado(ledger: Ledger, script: Script[T]) -> T:
-    """Run a script to its end, without blocking the event loop."""
-    try:
-        ask = next(script)
-        while True:
-            try:
-                reply = await getattr(ledger, f"a{ask.method}")(*ask.args, **ask.kwargs)
-            except BaseException as error:  # noqa: BLE001 - the script decides, or raises it
-                ask = script.throw(error)
-            else:
-                ask = script.send(reply)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+    """Run a script over a ledger to its end, without blocking the event loop."""
+    return await arun(script, partial(_aask, ledger))
+
+
+def _ask(ledger: Ledger, ask: Ask) -> Any:
+    return getattr(ledger, ask.method)(*ask.args, **ask.kwargs)
+
+
+def _aask(ledger: Ledger, ask: Ask) -> Awaitable[Any]:
+    reply: Awaitable[Any] = getattr(ledger, f"a{ask.method}")(*ask.args, **ask.kwargs)
+    return reply

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from langchain_hybridflow.budget import rules
-from langchain_hybridflow.budget.stores._sql import check_amounts
+from langchain_hybridflow.budget.stores._shared import check_amounts
 from langchain_hybridflow.budget.types import (
     Account,
     AccountState,

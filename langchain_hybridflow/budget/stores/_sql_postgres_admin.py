@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from langchain_hybridflow.budget.admin import Reset, archive_of, still_in_use
-from langchain_hybridflow.budget.stores._sql import accounts_from_json
+from langchain_hybridflow.budget.stores._shared import accounts_from_json
 from langchain_hybridflow.budget.stores._sql_postgres_connections import Query
 from langchain_hybridflow.budget.stores._sql_postgres_schema import in_schema
 from langchain_hybridflow.budget.stores._sql_postgres_steps import PostgresSteps, Steps, indexed

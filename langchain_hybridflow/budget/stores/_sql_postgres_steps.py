@@ -29,7 +29,7 @@ from langchain_hybridflow.budget.rules import (
     other_cost,
     unknown_lease,
 )
-from langchain_hybridflow.budget.stores._sql import (
+from langchain_hybridflow.budget.stores._shared import (
     BATCH,
     CHORES_EVERY,
     Clock,

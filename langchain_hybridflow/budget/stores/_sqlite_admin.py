@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from langchain_hybridflow.budget.admin import Reset, archive_of, still_in_use
-from langchain_hybridflow.budget.stores._sql import accounts_from_json
-from langchain_hybridflow.budget.stores._sqlite_statements import named
+from langchain_hybridflow.budget.stores._shared import accounts_from_json
+from langchain_hybridflow.budget.stores._sqlite_statements import named, statements
 from langchain_hybridflow.budget.types import NOTHING, Amounts, Lease
 
 __all__ = ["SQLiteAdmin"]
@@ -37,18 +37,6 @@ _STATEMENTS: Final[Mapping[str, str]] = {
         ON CONFLICT (key) DO UPDATE SET used_usd = used_usd + :u, used_tokens = used_tokens + :t,
                used_calls = used_calls + :c, over_usd = over_usd + :ou,
                over_tokens = over_tokens + :ot, over_calls = over_calls + :oc""",
-    # In the journal as in the counters.
-    "carry": """
-        INSERT INTO NS_openings VALUES (?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (key) DO UPDATE SET used_usd = used_usd + excluded.used_usd,
-               used_tokens = used_tokens + excluded.used_tokens,
-               used_calls = used_calls + excluded.used_calls,
-               over_usd = over_usd + excluded.over_usd,
-               over_tokens = over_tokens + excluded.over_tokens,
-               over_calls = over_calls + excluded.over_calls""",
-    "drop_zero": """
-        DELETE FROM NS_openings WHERE key = ? AND used_usd = 0 AND used_tokens = 0
-               AND used_calls = 0 AND over_usd = 0 AND over_tokens = 0 AND over_calls = 0""",
 }
 
 
@@ -60,7 +48,7 @@ class SQLiteAdmin:
     """
 
     def __init__(self, namespace: str) -> None:
-        self._sql = _statements(namespace)
+        self._sql = {**statements(namespace), **_statements(namespace)}
 
     def list_keys(self, db: sqlite3.Connection, prefix: str) -> tuple[str, ...]:
         """All keys that begin so and have counters or a note."""
@@ -93,6 +81,7 @@ class SQLiteAdmin:
             names = ("u", "t", "c", "ou", "ot", "oc")
             moved = dict(zip(names, numbers, strict=True))
             db.execute(self._sql["give"], {"key": archive, "now": now, **moved})
+            # In the journal as in the counters.
             db.execute(self._sql["carry"], (key, *(-number for number in numbers)))
             db.execute(self._sql["drop_zero"], (key,))
             db.execute(self._sql["carry"], (archive, *numbers))

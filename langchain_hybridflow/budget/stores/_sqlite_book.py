@@ -21,7 +21,7 @@ from langchain_hybridflow.budget.rules import (
     other_cost,
     unknown_lease,
 )
-from langchain_hybridflow.budget.stores._sql import (
+from langchain_hybridflow.budget.stores._shared import (
     BATCH,
     accounts_from_json,
     accounts_to_json,

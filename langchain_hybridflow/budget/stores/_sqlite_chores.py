@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from langchain_hybridflow.budget.rules import differences_of
-from langchain_hybridflow.budget.stores._sql import BATCH, accounts_from_json
+from langchain_hybridflow.budget.stores._shared import BATCH, accounts_from_json
 from langchain_hybridflow.budget.stores._sqlite_statements import statements
 from langchain_hybridflow.budget.types import Column, Reconciliation
 

@@ -7,14 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from langchain_hybridflow.budget.admin import Reset
+from langchain_hybridflow.budget.checks import seconds_of
 from langchain_hybridflow.budget.rules import OnExpiry, check_on_expiry
-from langchain_hybridflow.budget.stores._sql import (
+from langchain_hybridflow.budget.scripted import ScriptedLedger
+from langchain_hybridflow.budget.stores._shared import (
     DAY_S,
     Clock,
     check_namespace,
-    check_seconds,
     finished,
 )
+from langchain_hybridflow.budget.twins import arun, run
 from langchain_hybridflow.budget.types import (
     Account,
     AccountState,
@@ -34,7 +36,7 @@ __all__ = ["PostgresLedger"]
 _T = TypeVar("_T")
 
 
-class PostgresLedger:
+class PostgresLedger(ScriptedLedger):
     """Keep the counters in a PostgreSQL database (12 or newer); needs the extra `postgres`.
 
     Each method is one statement: one round trip and one transaction. Tables and functions are made
@@ -89,13 +91,13 @@ class PostgresLedger:
         if max_connections < 1:
             raise ConfigurationError(f"max_connections must be at least 1, not {max_connections}.")
         self._connections = PostgresConnections(
-            url, timeout_s=check_seconds(timeout_s, name="timeout_s"), size=max_connections
+            url, timeout_s=seconds_of(timeout_s, "timeout_s"), size=max_connections
         )
         self.on_expiry: OnExpiry = check_on_expiry(on_expiry)
         self._steps = PostgresAdminSteps(
             namespace=check_namespace(namespace),
             on_expiry=self.on_expiry,
-            settled_keep_s=check_seconds(settled_keep_s, name="settled_keep_s"),
+            settled_keep_s=seconds_of(settled_keep_s, "settled_keep_s"),
             timeout_s=timeout_s,
             clock=clock,
         )
@@ -103,78 +105,15 @@ class PostgresLedger:
     def __repr__(self) -> str:
         return f"PostgresLedger({self._connections.url!r})"
 
-    def now(self) -> float:
-        """The time of the server, in epoch seconds; only the first call asks for it.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._run(self._steps.now())
-
-    def reserve(
+    async def areserve(
         self, lease_id: str, amounts: Amounts, *, accounts: Sequence[Account], ttl_s: float
     ) -> Lease | Denial:
-        """Hold `amounts` in all accounts, or in none; see `SyncLedger.reserve`.
+        """Do what `reserve` does, without blocking the event loop.
 
-        Raises:
-            LedgerError: If the id is open with other amounts or accounts, or was settled before;
-                if an account is named twice, or the time to live is not positive.
-            LedgerUnavailable: If the server does not answer.
+        Cancelled, it waits for the reply, and frees what that has opened.
         """
-        return self._run(self._steps.reserve(lease_id, amounts, accounts, ttl_s))[0]
-
-    def extend(self, lease_id: str, ttl_s: float) -> Lease:
-        """Let an open lease expire `ttl_s` seconds from now; never earlier than before.
-
-        Raises:
-            LedgerError: If the lease is not open, or the time to live is not positive.
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._run(self._steps.extend(lease_id, ttl_s))
-
-    def commit(self, lease_id: str, actual: Amounts) -> bool:
-        """Book what the call cost and free the rest; see `SyncLedger.commit`.
-
-        Raises:
-            LedgerError: If the id is unknown, or another cost was booked for it.
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._run(self._steps.commit(lease_id, actual))
-
-    def release(self, lease_id: str) -> bool:
-        """Free the reservation: the call was never made; see `SyncLedger.release`.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._run(self._steps.release(lease_id))
-
-    def expire(self) -> tuple[Lease, ...]:
-        """Settle all leases that are over their time, and return them.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._run(self._steps.expire())
-
-    def snapshot(self, accounts: Sequence[Account]) -> tuple[AccountState, ...]:
-        """The counters of the accounts, all at one instant, in the order asked for.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._run(self._steps.snapshot(accounts))
-
-    def swap_note(
-        self, key: str, *, expected_version: int, text: str, keep_s: float | None = None
-    ) -> Note:
-        """Write the note of an account, unless somebody else was faster; see `SyncLedger`.
-
-        Raises:
-            LedgerError: If the text is too long, or the version negative.
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._run(self._steps.swap_note(key, expected_version, text, keep_s))
+        work = self._ado(self._steps.reserve(lease_id, amounts, accounts, ttl_s))
+        return await finished(work, undo=partial(self.arelease, lease_id))
 
     def reconcile(self, *, repair: bool = False) -> Reconciliation:
         """Compare all counters with what the journal says; see `SyncLedger.reconcile`.
@@ -185,7 +124,7 @@ class PostgresLedger:
         Raises:
             LedgerUnavailable: If the server does not answer.
         """
-        return self._run(self._steps.reconcile(repair=repair))
+        return super().reconcile(repair=repair)
 
     def list_keys(self, prefix: str = "") -> tuple[str, ...]:
         """All keys that begin with `prefix` and have counters or a note, sorted.
@@ -196,7 +135,7 @@ class PostgresLedger:
         Raises:
             LedgerUnavailable: If the server does not answer.
         """
-        return self._run(self._steps.list_keys(prefix))
+        return self._do(self._steps.list_keys(prefix))
 
     def open_leases(self, key: str | None = None) -> tuple[Lease, ...]:
         """The leases that are open, or those in one account; the first to expire comes first.
@@ -204,7 +143,7 @@ class PostgresLedger:
         Raises:
             LedgerUnavailable: If the server does not answer.
         """
-        return self._run(self._steps.open_leases(key))
+        return self._do(self._steps.open_leases(key))
 
     def reset(self, key: str, *, force: bool = False) -> Reset:
         """Let an account begin anew, and move what was used in it; see `LedgerAdmin.reset`.
@@ -213,71 +152,49 @@ class PostgresLedger:
             LedgerError: If leases are open in it and it is not forced.
             LedgerUnavailable: If the server does not answer.
         """
-        return self._run(self._steps.reset(key, force=force))
+        return self._do(self._steps.reset(key, force=force))
 
     def close(self) -> None:
         """Close the connections; harmless when done twice. The next use makes new ones."""
         self._connections.close()
 
-    async def anow(self) -> float:
-        """Do what `now` does, without blocking the event loop."""
-        return await self._arun(self._steps.now())
-
-    async def areserve(
-        self, lease_id: str, amounts: Amounts, *, accounts: Sequence[Account], ttl_s: float
-    ) -> Lease | Denial:
-        """Do what `reserve` does, without blocking the event loop."""
-        work = self._arun(self._steps.reserve(lease_id, amounts, accounts, ttl_s))
-        return await finished(work, undo=partial(self.arelease, lease_id))
-
-    async def aextend(self, lease_id: str, ttl_s: float) -> Lease:
-        """Do what `extend` does, without blocking the event loop."""
-        return await self._arun(self._steps.extend(lease_id, ttl_s))
-
-    async def acommit(self, lease_id: str, actual: Amounts) -> bool:
-        """Do what `commit` does, without blocking the event loop."""
-        return await self._arun(self._steps.commit(lease_id, actual))
-
-    async def arelease(self, lease_id: str) -> bool:
-        """Do what `release` does, without blocking the event loop."""
-        return await self._arun(self._steps.release(lease_id))
-
-    async def aexpire(self) -> tuple[Lease, ...]:
-        """Do what `expire` does, without blocking the event loop."""
-        return await self._arun(self._steps.expire())
-
-    async def asnapshot(self, accounts: Sequence[Account]) -> tuple[AccountState, ...]:
-        """Do what `snapshot` does, without blocking the event loop."""
-        return await self._arun(self._steps.snapshot(accounts))
-
-    async def aswap_note(
-        self, key: str, *, expected_version: int, text: str, keep_s: float | None = None
-    ) -> Note:
-        """Do what `swap_note` does, without blocking the event loop."""
-        return await self._arun(self._steps.swap_note(key, expected_version, text, keep_s))
-
-    async def areconcile(self, *, repair: bool = False) -> Reconciliation:
-        """Do what `reconcile` does, without blocking the event loop."""
-        return await self._arun(self._steps.reconcile(repair=repair))
-
     async def aclose(self) -> None:
         """Do what `close` does."""
         self._connections.close()
 
-    def _run(self, steps: Steps[_T]) -> _T:
-        try:
-            query = next(steps)
-            while True:
-                query = steps.send(self._connections.run(query))
-        except StopIteration as end:
-            value: _T = end.value
-            return value
+    def _do(self, script: Steps[_T]) -> _T:
+        return run(script, self._connections.run)
 
-    async def _arun(self, steps: Steps[_T]) -> _T:
-        try:
-            query = next(steps)
-            while True:
-                query = steps.send(await self._connections.arun(query))
-        except StopIteration as end:
-            value: _T = end.value
-            return value
+    async def _ado(self, script: Steps[_T]) -> _T:
+        return await arun(script, self._connections.arun)
+
+    def _now(self) -> Steps[float]:
+        return self._steps.now()
+
+    def _reserve(
+        self, lease_id: str, amounts: Amounts, accounts: tuple[Account, ...], ttl_s: float
+    ) -> Steps[Lease | Denial]:
+        answer, _ = yield from self._steps.reserve(lease_id, amounts, accounts, ttl_s)
+        return answer
+
+    def _extend(self, lease_id: str, ttl_s: float) -> Steps[Lease]:
+        return self._steps.extend(lease_id, ttl_s)
+
+    def _settle(self, lease_id: str, actual: Amounts | None) -> Steps[bool]:
+        if actual is None:
+            return self._steps.release(lease_id)
+        return self._steps.commit(lease_id, actual)
+
+    def _expire(self) -> Steps[tuple[Lease, ...]]:
+        return self._steps.expire()
+
+    def _snapshot(self, accounts: tuple[Account, ...]) -> Steps[tuple[AccountState, ...]]:
+        return self._steps.snapshot(accounts)
+
+    def _swap_note(
+        self, key: str, expected_version: int, text: str, keep_s: float | None
+    ) -> Steps[Note]:
+        return self._steps.swap_note(key, expected_version, text, keep_s)
+
+    def _reconcile(self, *, repair: bool) -> Steps[Reconciliation]:
+        return self._steps.reconcile(repair=repair)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from langchain_hybridflow.budget import rules
 from langchain_hybridflow.budget.admin import Reset
+from langchain_hybridflow.budget.checks import seconds_of
+from langchain_hybridflow.budget.scripted import ScriptedLedger
 from langchain_hybridflow.budget.stores import _redis_admin
-from langchain_hybridflow.budget.stores._redis_requests import Answer, Request, Requests
-from langchain_hybridflow.budget.stores._sql import (
+from langchain_hybridflow.budget.stores._redis_requests import (
+    Answer,
+    Books,
+    Request,
+    Requests,
+)
+from langchain_hybridflow.budget.stores._shared import (
     DAY_S,
     check_namespace,
-    check_seconds,
     finished,
 )
+from langchain_hybridflow.budget.twins import arun, run
 from langchain_hybridflow.budget.types import (
     Account,
     AccountState,
@@ -32,6 +39,7 @@ from langchain_hybridflow.errors import ConfigurationError, LedgerError
 __all__ = ["RedisLedger"]
 
 T = TypeVar("T")
+Steps: TypeAlias = Generator[Request[Any], Any, T]
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +61,7 @@ _MOST_ARGUMENTS = 3_000  # Lua's stack holds some thousand values
 _REPAIRS = 5  # how often a repair that others were faster than is tried
 
 
-class RedisLedger:
+class RedisLedger(ScriptedLedger):
     """Keep the counters on a Redis server, which all processes share.
 
     Each method is one run of one script on the server, and so one atomic step and one round trip.
@@ -114,12 +122,12 @@ class RedisLedger:
         self.on_expiry: rules.OnExpiry = rules.check_on_expiry(on_expiry)
         self._requests = Requests(
             on_expiry=self.on_expiry,
-            settled_keep_s=check_seconds(settled_keep_s, name="settled_keep_s"),
+            settled_keep_s=seconds_of(settled_keep_s, "settled_keep_s"),
         )
         self._link = Link(
             url,
             keys=[f"{prefix}:{key}" for key in _KEYS],
-            timeout_s=check_seconds(timeout_s, name="timeout_s"),
+            timeout_s=seconds_of(timeout_s, "timeout_s"),
             cluster=cluster,
         )
         self._namespace = namespace
@@ -127,139 +135,6 @@ class RedisLedger:
         # How far the server's clock is ahead of the monotonic one, as the last reply told.
         self._ahead_s: float | None = None
         self._latest = 0.0
-
-    def now(self) -> float:
-        """The server's time, in epoch seconds; only the first call waits for the network."""
-        if self._ahead_s is None or self._clock is not None:
-            self._do(self._requests.now())
-        return self._time()
-
-    def reserve(
-        self, lease_id: str, amounts: Amounts, *, accounts: Sequence[Account], ttl_s: float
-    ) -> Lease | Denial:
-        """Hold `amounts` in all accounts, or in none; see `SyncLedger.reserve`.
-
-        Raises:
-            LedgerError: If the id is open with other amounts or accounts, or was settled before;
-                if an account is named twice, or the time to live is not positive; if a counter
-                would pass 2**53.
-            LedgerUnavailable: If the server does not answer.
-        """
-        request = self._requests.reserve(lease_id, amounts, accounts, ttl_s, caller=_caller())
-        return self._do(request)[0]
-
-    def extend(self, lease_id: str, ttl_s: float) -> Lease:
-        """Let an open lease expire `ttl_s` seconds from now; never earlier than before.
-
-        Raises:
-            LedgerError: If the lease is not open, or the time to live is not positive.
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._do(self._requests.extend(lease_id, ttl_s))
-
-    def commit(self, lease_id: str, actual: Amounts) -> bool:
-        """Book what the call cost and free the rest; see `SyncLedger.commit`.
-
-        Raises:
-            LedgerError: If the id is unknown, or another cost was booked for it.
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._do(self._requests.commit(lease_id, actual))
-
-    def release(self, lease_id: str) -> bool:
-        """Free the reservation: the call was never made; see `SyncLedger.release`.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._do(self._requests.release(lease_id))
-
-    def expire(self) -> tuple[Lease, ...]:
-        """Settle all leases that are over their time, some at a time, and return them.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        over: list[Lease] = []
-        more = True
-        while more:
-            leases, more = self._do(self._requests.expire())
-            over += leases
-        return tuple(over)
-
-    def snapshot(self, accounts: Sequence[Account]) -> tuple[AccountState, ...]:
-        """The counters of the accounts, all at one instant, in the order asked for.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._do(self._requests.snapshot(accounts))
-
-    def swap_note(
-        self, key: str, *, expected_version: int, text: str, keep_s: float | None = None
-    ) -> Note:
-        """Write the note of an account, unless somebody else was faster.
-
-        Raises:
-            LedgerError: If the text is too long or the version negative.
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._do(self._requests.swap_note(key, expected_version, text, keep_s))
-
-    def reconcile(self, *, repair: bool = False) -> Reconciliation:
-        """Compare all counters with what the journal and the open leases say.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        self.expire()
-        found = books = self._do(self._requests.books())
-        for _ in range(_REPAIRS if repair else 0):
-            changes = books.changes()
-            mended = sum(self._do(request) for request in self._requests.repair(changes))
-            if mended == len(changes):
-                return found.compare(repaired=True)
-            books = self._do(self._requests.books())  # somebody has booked in the meantime
-        return found.compare(repaired=False)
-
-    def list_keys(self, prefix: str = "") -> tuple[str, ...]:
-        """All keys that begin with `prefix` and have counters or a note, sorted.
-
-        No other client is served meanwhile, as with `reconcile`.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        return self._do(_redis_admin.list_keys(prefix))
-
-    def open_leases(self, key: str | None = None) -> tuple[Lease, ...]:
-        """The leases that are open, or those in one account; the first to expire comes first.
-
-        Raises:
-            LedgerUnavailable: If the server does not answer.
-        """
-        self.expire()
-        return self._do(_redis_admin.open_leases(key))
-
-    def reset(self, key: str, *, force: bool = False) -> Reset:
-        """Let an account begin anew, and move what was used in it; see `LedgerAdmin.reset`.
-
-        Raises:
-            LedgerError: If leases are open in it and it is not forced.
-            LedgerUnavailable: If the server does not answer.
-        """
-        self.expire()
-        return self._do(_redis_admin.reset(key, force=force))
-
-    def close(self) -> None:
-        """Close the connections of all threads; the ledger can go on being used."""
-        self._link.close()
-
-    async def anow(self) -> float:
-        """Do what `now` does, without blocking the event loop."""
-        if self._ahead_s is None or self._clock is not None:
-            await self._ado(self._requests.now())
-        return self._time()
 
     async def areserve(
         self, lease_id: str, amounts: Amounts, *, accounts: Sequence[Account], ttl_s: float
@@ -271,61 +146,107 @@ class RedisLedger:
         caller = _caller()
         request = self._requests.reserve(lease_id, amounts, accounts, ttl_s, caller=caller)
         undo = self._requests.undo(lease_id, caller=caller)
-        return await finished(self._ado(request), undo=lambda: self._ado(undo))
+        return await finished(self._aperform(request), undo=lambda: self._aperform(undo))
 
-    async def aextend(self, lease_id: str, ttl_s: float) -> Lease:
-        """Do what `extend` does, without blocking the event loop."""
-        return await self._ado(self._requests.extend(lease_id, ttl_s))
+    def list_keys(self, prefix: str = "") -> tuple[str, ...]:
+        """All keys that begin with `prefix` and have counters or a note, sorted.
 
-    async def acommit(self, lease_id: str, actual: Amounts) -> bool:
-        """Do what `commit` does, without blocking the event loop."""
-        return await self._ado(self._requests.commit(lease_id, actual))
+        No other client is served meanwhile, as with `reconcile`.
 
-    async def arelease(self, lease_id: str) -> bool:
-        """Do what `release` does, without blocking the event loop."""
-        return await self._ado(self._requests.release(lease_id))
+        Raises:
+            LedgerUnavailable: If the server does not answer.
+        """
+        return self._perform(_redis_admin.list_keys(prefix))
 
-    async def aexpire(self) -> tuple[Lease, ...]:
-        """Do what `expire` does, without blocking the event loop."""
-        over: list[Lease] = []
-        more = True
-        while more:
-            leases, more = await self._ado(self._requests.expire())
-            over += leases
-        return tuple(over)
+    def open_leases(self, key: str | None = None) -> tuple[Lease, ...]:
+        """The leases that are open, or those in one account; the first to expire comes first.
 
-    async def asnapshot(self, accounts: Sequence[Account]) -> tuple[AccountState, ...]:
-        """Do what `snapshot` does, without blocking the event loop."""
-        return await self._ado(self._requests.snapshot(accounts))
+        Raises:
+            LedgerUnavailable: If the server does not answer.
+        """
+        self.expire()
+        return self._perform(_redis_admin.open_leases(key))
 
-    async def aswap_note(
-        self, key: str, *, expected_version: int, text: str, keep_s: float | None = None
-    ) -> Note:
-        """Do what `swap_note` does, without blocking the event loop."""
-        return await self._ado(self._requests.swap_note(key, expected_version, text, keep_s))
+    def reset(self, key: str, *, force: bool = False) -> Reset:
+        """Let an account begin anew, and move what was used in it; see `LedgerAdmin.reset`.
 
-    async def areconcile(self, *, repair: bool = False) -> Reconciliation:
-        """Do what `reconcile` does, without blocking the event loop."""
-        await self.aexpire()
-        found = books = await self._ado(self._requests.books())
-        for _ in range(_REPAIRS if repair else 0):
-            changes = books.changes()
-            mended = 0
-            for request in self._requests.repair(changes):
-                mended += await self._ado(request)
-            if mended == len(changes):
-                return found.compare(repaired=True)
-            books = await self._ado(self._requests.books())
-        return found.compare(repaired=False)
+        Raises:
+            LedgerError: If leases are open in it and it is not forced.
+            LedgerUnavailable: If the server does not answer.
+        """
+        self.expire()
+        return self._perform(_redis_admin.reset(key, force=force))
+
+    def close(self) -> None:
+        """Close the connections of all threads; the ledger can go on being used."""
+        self._link.close()
 
     async def aclose(self) -> None:
         """Close the connections of this event loop and of all threads."""
         await self._link.aclose()
 
-    def _do(self, request: Request[T]) -> T:
+    def _do(self, script: Steps[T]) -> T:
+        return run(script, self._perform)
+
+    async def _ado(self, script: Steps[T]) -> T:
+        return await arun(script, self._aperform)
+
+    def _now(self) -> Steps[float]:
+        if self._ahead_s is None or self._clock is not None:
+            yield self._requests.now()
+        return self._time()
+
+    def _reserve(
+        self, lease_id: str, amounts: Amounts, accounts: tuple[Account, ...], ttl_s: float
+    ) -> Steps[Lease | Denial]:
+        answer: Lease | Denial
+        answer, _ = yield self._requests.reserve(
+            lease_id, amounts, accounts, ttl_s, caller=_caller()
+        )
+        return answer
+
+    def _extend(self, lease_id: str, ttl_s: float) -> Steps[Lease]:
+        return _reply_to(self._requests.extend(lease_id, ttl_s))
+
+    def _settle(self, lease_id: str, actual: Amounts | None) -> Steps[bool]:
+        if actual is None:
+            return _reply_to(self._requests.release(lease_id))
+        return _reply_to(self._requests.commit(lease_id, actual))
+
+    def _expire(self) -> Steps[tuple[Lease, ...]]:
+        over: list[Lease] = []
+        more = True
+        while more:  # some at a time
+            leases, more = yield self._requests.expire()
+            over += leases
+        return tuple(over)
+
+    def _snapshot(self, accounts: tuple[Account, ...]) -> Steps[tuple[AccountState, ...]]:
+        return _reply_to(self._requests.snapshot(accounts))
+
+    def _swap_note(
+        self, key: str, expected_version: int, text: str, keep_s: float | None
+    ) -> Steps[Note]:
+        return _reply_to(self._requests.swap_note(key, expected_version, text, keep_s))
+
+    def _reconcile(self, *, repair: bool) -> Steps[Reconciliation]:
+        yield from self._expire()
+        found: Books = yield self._requests.books()
+        books = found
+        for _ in range(_REPAIRS if repair else 0):
+            changes = books.changes()
+            mended = 0
+            for request in self._requests.repair(changes):
+                mended += yield request
+            if mended == len(changes):
+                return found.compare(repaired=True)
+            books = yield self._requests.books()  # somebody has booked in the meantime
+        return found.compare(repaired=False)
+
+    def _perform(self, request: Request[T]) -> T:
         return request.read(self._answer(self._link.call(self._arguments(request))))
 
-    async def _ado(self, request: Request[T]) -> T:
+    async def _aperform(self, request: Request[T]) -> T:
         return request.read(self._answer(await self._link.acall(self._arguments(request))))
 
     def _arguments(self, request: Request[Any]) -> tuple[str | bytes, ...]:
@@ -363,6 +284,11 @@ class RedisLedger:
         if self._clock is None and self._ahead_s is not None:
             self._latest = max(self._latest, time.monotonic() + self._ahead_s)
         return self._latest
+
+
+def _reply_to(request: Request[T]) -> Steps[T]:
+    reply: T = yield request
+    return reply
 
 
 def _caller() -> str:

@@ -14,6 +14,7 @@ from sqlite3 import Connection
 from typing import TypeVar
 
 from langchain_hybridflow.budget.admin import Reset
+from langchain_hybridflow.budget.checks import seconds_of
 from langchain_hybridflow.budget.rules import (
     OnExpiry,
     check_note,
@@ -21,7 +22,7 @@ from langchain_hybridflow.budget.rules import (
     check_request,
     check_ttl_s,
 )
-from langchain_hybridflow.budget.stores._sql import (
+from langchain_hybridflow.budget.stores._shared import (
     BATCH,
     CHORES_EVERY,
     DAY_S,
@@ -29,7 +30,6 @@ from langchain_hybridflow.budget.stores._sql import (
     SteadyClock,
     check_amounts,
     check_namespace,
-    check_seconds,
     finished,
 )
 from langchain_hybridflow.budget.stores._sqlite_admin import SQLiteAdmin
@@ -119,7 +119,7 @@ class SQLiteLedger:
         check_namespace(namespace)
         self.on_expiry: OnExpiry = check_on_expiry(on_expiry)
         self._book = SQLiteBook(namespace, self.on_expiry)
-        self._chores = SQLiteChores(namespace, check_seconds(settled_keep_s, name="settled_keep_s"))
+        self._chores = SQLiteChores(namespace, seconds_of(settled_keep_s, "settled_keep_s"))
         self._admin = SQLiteAdmin(namespace)
         self._sql = statements(namespace)
         self._clock = SteadyClock(clock)
@@ -128,7 +128,7 @@ class SQLiteLedger:
         self._file = SQLiteFile(
             Path(path).absolute(),
             namespace=namespace,
-            timeout_s=check_seconds(timeout_s, name="timeout_s"),
+            timeout_s=seconds_of(timeout_s, "timeout_s"),
             durable=durable,
         )
         with self._file.transaction(write=False) as db:

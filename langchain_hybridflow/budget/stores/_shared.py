@@ -1,4 +1,4 @@
-"""What the two ledgers in SQL have in common: how values are written down, and a steady clock."""
+"""What stores have in common: checks, how SQL writes values down, a clock, and cancellation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
-from math import isfinite
 from typing import Any, TypeVar
 
 from langchain_hybridflow.budget.types import Account, AccountState, Amounts, Limits, Note
@@ -24,7 +23,6 @@ __all__ = [
     "accounts_to_json",
     "check_amounts",
     "check_namespace",
-    "check_seconds",
     "finished",
     "states_of",
 ]
@@ -71,17 +69,6 @@ def check_namespace(namespace: str) -> str:
             f"digit: {namespace[:60]!r}. It becomes part of the names of the tables."
         )
     return namespace
-
-
-def check_seconds(value: float, *, name: str) -> float:
-    """Return a time that is finite and positive.
-
-    Raises:
-        ConfigurationError: If it is not.
-    """
-    if isinstance(value, bool) or not (isfinite(value) and value > 0):
-        raise ConfigurationError(f"{name} must be finite and positive, not {value!r}.")
-    return float(value)
 
 
 @lru_cache(maxsize=1024)
