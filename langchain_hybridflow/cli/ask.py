@@ -18,6 +18,7 @@ from langchain_hybridflow.cli.display import (
     screen,
     visible,
 )
+from langchain_hybridflow.cli.live import Progress
 from langchain_hybridflow.cli.models import FORMS, ModelSpec, read_prices
 from langchain_hybridflow.errors import ConfigurationError, InputError
 
@@ -79,6 +80,13 @@ def ask(
     approve_cloud: Annotated[
         bool, typer.Option("--approve-cloud", help="Ask before each cloud call.")
     ] = False,
+    progress: Annotated[
+        Progress,
+        typer.Option(
+            help="What happens, on standard error: drawn live, told in lines, or not at all. "
+            "auto draws on a terminal, and is quiet elsewhere."
+        ),
+    ] = Progress.AUTO,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")
     ] = False,
@@ -88,7 +96,7 @@ def ask(
     Its subtasks go to the edge or the cloud, under a hard budget.
 
     API keys come from the environment only: OPENAI_API_KEY for openai:..., HYBRIDFLOW_API_KEY
-    for servers given by URL. What happens goes to standard error, the answer to standard output.
+    for servers given by URL. The answer goes to standard output.
     """
     text = read_question(question)
     from langchain_hybridflow.cli.session import Session
@@ -117,7 +125,7 @@ def ask(
         approve_cloud=approve_cloud,
     )
     try:
-        session.run(text, narrate=not as_json)
+        session.run(text, progress=Progress.NONE if as_json else progress.settled())
     except (KeyboardInterrupt, typer.Abort):
         booked = dollars(session.budget.snapshot()["usd"]["spent"])
         say_error(f"Interrupted. Booked so far: {booked}, with what was under way at its worst.")

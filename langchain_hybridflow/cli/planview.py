@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_hybridflow.cli.display import dollars, hide_keys, one_line
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PlanView"]
 
 _STYLES = {"edge": "bold cyan", "cloud": "bold yellow"}
+_OVER: Final = ("ok", "failed", "skipped")
 
 
 @dataclass(slots=True)
@@ -29,6 +32,11 @@ class _Line:
     answer: str = ""
     cost_usd: str | None = None
     seconds: float | None = None
+    since_s: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in _OVER
 
 
 @dataclass(slots=True)
@@ -37,10 +45,17 @@ class PlanView:
 
     A subtask that needs one other hangs below it. One that needs several stands at the left and
     names them: it has no single place in a tree.
+
+    Attributes:
+        title: Stands above the plan.
+        time_scale: How fast the models ran: 0.5 is twice as fast as real time. Seconds are shown
+            at real scale.
+        clock: Seconds; for how long a subtask has been worked on.
     """
 
     title: str
     time_scale: float = 1.0
+    clock: Callable[[], float] = time.monotonic
     _lines: dict[str, _Line] = field(default_factory=dict)
 
     @classmethod
@@ -65,10 +80,12 @@ class PlanView:
                 line.reason = event["reason"] or line.reason
             elif kind == "started":
                 line.status, line.tier = "running", event["tier"]
+                line.since_s = self.clock() if line.since_s is None else line.since_s
             elif kind == "finished":
                 line.status, line.tier = event["status"], event["tier"]
                 line.cost_usd = event["cost_usd"]
                 line.answer = event["answer"] or event["error"] or ""
+                line.seconds = self._seconds_of(line)
 
     def measure(self, report: Mapping[str, Any]) -> None:
         """Take the seconds of each subtask from a run's report."""
@@ -76,8 +93,30 @@ class PlanView:
             line = self._lines[row["id"]]
             line.seconds = (row["end_s"] - row["start_s"]) / (self.time_scale or 1.0)
 
+    def progress(self) -> tuple[int, int]:
+        """Count the subtasks that are over, and those that are known by now."""
+        lines = list(self._lines.values())
+        return sum(line.is_over for line in lines), len(lines)
+
     def __rich__(self) -> Tree:
         return self.tree()
+
+    def fitted(self, height: int) -> RenderableType:
+        """Draw the plan in at most so many rows: as a tree, as a list, or the busy part of it."""
+        lines = list(self._lines.values())
+        if 1 + 2 * len(lines) <= height:
+            return self.tree()
+        from rich.console import Group
+        from rich.text import Text
+
+        title = Text(self.title, overflow="ellipsis", no_wrap=True)
+        shown = lines
+        if 1 + len(lines) > height:
+            shown = _busiest(lines, max(1, height - 2))
+        rows = [self._row(line) for line in shown]
+        if len(shown) < len(lines):
+            rows.append(_rest(lines, shown))
+        return Group(title, *rows)
 
     def tree(self) -> Tree:
         """Draw the plan as it stands."""
@@ -86,7 +125,7 @@ class PlanView:
 
         tree = Tree(Text(self.title, overflow="ellipsis", no_wrap=True), guide_style="dim")
         branches: dict[str, Tree] = {}
-        for subtask_id, line in self._lines.items():
+        for subtask_id, line in list(self._lines.items()):  # another thread may add to them
             parents = line.subtask["depends_on"]
             above = branches[parents[0]] if len(parents) == 1 else tree
             branches[subtask_id] = above.add(self._label(line))
@@ -108,11 +147,54 @@ class PlanView:
         if len(subtask["depends_on"]) > 1:
             label.append(f" (needs {', '.join(subtask['depends_on'])})", style="dim")
         label.append(f" {one_line(hide_keys(subtask['task']))}\n")
-        label.append_text(_state(line))
+        label.append_text(self._state(line))
         return label
 
+    def _row(self, line: _Line) -> Text:
+        from rich.text import Text
 
-def _state(line: _Line) -> Text:
+        row = Text(overflow="ellipsis", no_wrap=True)
+        row.append(f"{line.subtask['id']} {line.subtask['role']} ", style="bold")
+        return row.append_text(self._state(line))
+
+    def _seconds_of(self, line: _Line) -> float | None:
+        """How long a subtask has been worked on, at real scale; `None` if not at all."""
+        if line.since_s is None:
+            return None
+        return (self.clock() - line.since_s) / (self.time_scale or 1.0)
+
+    def _state(self, line: _Line) -> Text:
+        return _state(line, self._seconds_of(line))
+
+
+def _busiest(lines: Iterable[_Line], most: int) -> list[_Line]:
+    """Choose the lines that somebody who watches wants: at work, gone wrong, next, done last."""
+    ranks = {"running": 0, "failed": 1, "waiting": 2, "skipped": 4}
+    numbered = list(enumerate(lines))
+    # Of those that wait the first, of those that are done the last.
+    chosen = sorted(
+        numbered,
+        key=lambda one: (
+            ranks.get(one[1].status, 3),
+            one[0] if one[1].status == "waiting" else -one[0],
+        ),
+    )[:most]
+    return [line for _, line in sorted(chosen, key=lambda one: one[0])]
+
+
+def _rest(lines: list[_Line], shown: list[_Line]) -> Text:
+    """Count what is not shown, by what it is doing."""
+    from rich.text import Text
+
+    words = {"ok": "done", "running": "at work"}
+    hidden = Counter(words.get(line.status, line.status) for line in lines)
+    hidden -= Counter(words.get(line.status, line.status) for line in shown)
+    what = ", ".join(f"{count} {word}" for word, count in hidden.items())
+    text = f"… and {hidden.total()} more: {what}"
+    return Text(text, style="dim", overflow="ellipsis", no_wrap=True)
+
+
+def _state(line: _Line, elapsed_s: float | None) -> Text:
     from rich.text import Text
 
     planned = f"difficulty {line.subtask['difficulty']}"
@@ -126,7 +208,7 @@ def _state(line: _Line) -> Text:
     if line.status == "waiting":
         facts.append("waits for its turn")
     elif line.status == "running":
-        facts.append("working ...")
+        facts.append("working ..." if elapsed_s is None else f"working, {elapsed_s:.1f} s")
     else:
         facts += [] if line.seconds is None else [f"{line.seconds:.1f} s"]
         facts.append(dollars(line.cost_usd))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from langgraph.types import Command
 from langchain_hybridflow.budget import Budget, Price, Usage
 from langchain_hybridflow.chat_models import RoutedChatModel
 from langchain_hybridflow.cli.display import dollars, hide_keys, one_line, screen
+from langchain_hybridflow.cli.live import LiveRun, Progress, drawn_live
 from langchain_hybridflow.cli.models import ModelSpec
 from langchain_hybridflow.cli.planview import PlanView, last_line
 from langchain_hybridflow.errors import ConfigurationError, UnknownPriceError
@@ -36,6 +37,7 @@ from langchain_hybridflow.sandbox import SANDBOX_PRICES
 __all__ = ["Session"]
 
 _CONFIG: RunnableConfig = {"configurable": {"thread_id": "ask"}}
+_TITLE = "Plan"
 
 
 @dataclass(slots=True)
@@ -54,7 +56,7 @@ class Session:
     flow: HybridFlowGraph
     budget: Budget
     approve_cloud: bool = False
-    view: PlanView = field(default_factory=lambda: PlanView("Plan"))
+    view: PlanView = field(default_factory=lambda: PlanView(_TITLE))
     out: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -104,14 +106,14 @@ class Session:
         )
         return cls(flow, budget, approve_cloud)
 
-    def run(self, question: str, *, narrate: bool) -> None:
-        """Answer the question; with `narrate` each event is told on standard error.
+    def run(self, question: str, *, progress: Progress) -> None:
+        """Answer the question; what happens meanwhile is shown on standard error.
 
         Raises:
             HybridFlowError: The question cannot be worked on.
             KeyboardInterrupt: The user had enough.
         """
-        asyncio.run(self._run(question, narrate=narrate))
+        asyncio.run(self._run(question, progress=progress))
         self.view.measure(self.out["report"])
 
     def findings(self) -> dict[str, Any]:
@@ -135,26 +137,31 @@ class Session:
             ],
         }
 
-    async def _run(self, question: str, *, narrate: bool) -> None:
+    async def _run(self, question: str, *, progress: Progress) -> None:
         graph = self.flow.compile(InMemorySaver() if self.approve_cloud else None)
-        started = time.monotonic()
+        seen = LiveRun(self.view, self.budget)
         given: Any = {"messages": [("user", question)]}
         while given is not None:
-            events: Any = graph.astream(
-                given, _CONFIG, stream_mode=["custom", "values"], subgraphs=True
-            )
-            async for space, mode, event in events:
-                if mode == "custom":
-                    self.view.follow(event)
-                    if narrate:
-                        _tell(event, time.monotonic() - started)
-                elif not space:  # the state of the run, not that of a subtask
-                    self.out = event
+            self.view.title = f"{_TITLE}, being written and worked on ..."
+            with drawn_live(seen) if progress == "live" else nullcontext():
+                await self._follow(graph, given, seen, narrate=progress == "lines")
+            self.view.title = _TITLE
             given = None
             if self.approve_cloud:
                 state = await graph.aget_state(_CONFIG)
                 given = _approvals(state.interrupts) if state.interrupts else None
-        self.seconds = time.monotonic() - started
+        self.seconds = seen.elapsed_s()
+
+    async def _follow(self, graph: Any, given: Any, seen: LiveRun, *, narrate: bool) -> None:
+        """Let the graph run, to its end or up to an interrupt."""
+        events = graph.astream(given, _CONFIG, stream_mode=["custom", "values"], subgraphs=True)
+        async for space, mode, event in events:
+            if mode == "custom":
+                self.view.follow(event)
+                if narrate:
+                    _tell(event, seen.elapsed_s())
+            elif not space:  # the state of the run, not that of a subtask
+                self.out = event
 
 
 def _router(name: str, seed: int) -> Router:

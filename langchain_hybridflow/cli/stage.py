@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_hybridflow.cli.display import dollars, is_interactive, screen
 from langchain_hybridflow.cli.experiment import APPROACHES, Experiment, Findings, run
+from langchain_hybridflow.cli.live import LiveRun, drawn_live
 from langchain_hybridflow.cli.planview import PlanView, last_line
 from langchain_hybridflow.cli.trials import World, interval, typical
 from langchain_hybridflow.errors import MissingExtraError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.table import Table
+
+    from langchain_hybridflow.graph import HybridFlowGraph
 
 __all__ = ["present"]
 
@@ -72,24 +75,22 @@ def present(experiment: Experiment, *, picture: Path) -> None:
 
 def _show_one(console: Console, experiment: Experiment, *, live: bool) -> Showpiece:
     """Answer one problem at real speed if somebody watches."""
-    from rich.live import Live
-
     problem = typical(experiment.questions)
     # Nobody wants to wait for what nobody watches, nor after asking for no waiting.
     time_scale = 1.0 if live and experiment.time_scale else experiment.time_scale
     world = World(seed=experiment.seed, time_scale=time_scale)
     shown = Showpiece(problem, PlanView("Plan", time_scale=time_scale))
+    budget = world.budget(_LIMIT_OF_ONE)
     console.print(f"One of {experiment.problems} problems:", style="bold")
     console.print(f"{problem.question}\n")
     if live:
         shown.view.title = "Plan, being written and worked on ..."
-        with Live(shown.view, console=console, refresh_per_second=12) as screen_part:
-            asyncio.run(_answer(shown, world))
-            shown.view.title = "Plan"
-            screen_part.refresh()
+        with drawn_live(LiveRun(shown.view, budget), console):
+            asyncio.run(_answer(shown, world.flow(budget)))
+        shown.view.title = "Plan"
     else:
-        asyncio.run(_answer(shown, world))
-        console.print(shown.view)
+        asyncio.run(_answer(shown, world.flow(budget)))
+    console.print(shown.view)
     right = is_correct(problem, shown.out["answer"])
     totals = shown.out["report"]["totals"]
     console.print(
@@ -100,8 +101,8 @@ def _show_one(console: Console, experiment: Experiment, *, live: bool) -> Showpi
     return shown
 
 
-async def _answer(shown: Showpiece, world: World) -> None:
-    graph = world.flow(world.budget(_LIMIT_OF_ONE)).compile()
+async def _answer(shown: Showpiece, flow: HybridFlowGraph) -> None:
+    graph = flow.compile()
     started = time.monotonic()
     question = {"messages": [("user", shown.problem.question)]}
     events: Any = graph.astream(question, stream_mode=["custom", "values"], subgraphs=True)
@@ -110,7 +111,7 @@ async def _answer(shown: Showpiece, world: World) -> None:
             shown.view.follow(event)
         elif not space:  # the state of the run, not that of a subtask
             shown.out = event
-    shown.seconds = (time.monotonic() - started) / (world.time_scale or 1.0)
+    shown.seconds = (time.monotonic() - started) / (shown.view.time_scale or 1.0)
     shown.view.measure(shown.out["report"])
 
 

@@ -186,7 +186,8 @@ def read_until(process: subprocess.Popen[str], text: str) -> Iterator[str]:
 
 
 def test_interrupted_ask_ends_cleanly_and_says_what_it_booked() -> None:
-    process = started("ask", PROBLEM.question, "--edge", "sandbox", "--cloud", "sandbox")
+    models = ("--edge", "sandbox", "--cloud", "sandbox", "--progress", "lines")
+    process = started("ask", PROBLEM.question, *models)
     assert process.stderr is not None
     process.stderr.readline()  # something has happened: it is under way
     process.send_signal(signal.SIGINT)

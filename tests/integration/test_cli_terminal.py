@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from langchain_hybridflow.sandbox import generate_problems
+
 MAIN = "from langchain_hybridflow.cli import main; main()"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOR = re.compile(r"\x1b\[(?:\d+;)*3[0-7](?:;\d+)*m")
@@ -102,3 +104,49 @@ def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     assert "hybridflow: Interrupted." in seen
     assert "Traceback" not in seen
     assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")  # the cursor is visible again
+
+
+def ask(*options: str) -> tuple[str, ...]:
+    question = generate_problems(3)[2].question
+    return ("ask", question, "--edge", "sandbox", "--cloud", "sandbox", *options)
+
+
+def test_ask_draws_the_run_while_it_runs(tmp_path: Path) -> None:
+    options = ("--time-scale", "0.1", "--limit-usd", "0.05", "--deadline-s", "60")
+    with terminal(*ask(*options)) as (process, person):
+        seen = "".join(read(person))
+        assert process.wait(timeout=60) == 0
+    assert re.search(r"[1-9] of \d done · [\d.]+ s · [\d.]+ s left · spent \$0\.00", seen)
+    assert "working, " in seen
+    left = seen[seen.rindex("\x1b[?25h") :]  # what stays: the plan, the answer, the cost
+    assert "being written" not in left
+    assert "Answer: " in left
+
+
+def test_ask_asks_a_person_between_two_drawings() -> None:
+    options = ("--time-scale", "0", "--approve-cloud")
+    answered, seen = 0, ""
+    with terminal(*ask(*options)) as (process, person):
+        for text in read(person):
+            seen += text
+            while seen.count("Allow it? [y/N]: ") > answered:
+                os.write(person, b"y\n")
+                answered += 1
+        assert process.wait(timeout=60) == 0
+    assert answered > 1
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")
+    assert f"cloud calls: {answered}" in seen
+
+
+def test_ask_gives_the_cursor_back_on_ctrl_c() -> None:
+    seen, pressed = "", False
+    with terminal(*ask("--time-scale", "0.3")) as (process, person):
+        for text in read(person):
+            seen += text
+            if not pressed and " done · " in seen:
+                process.send_signal(signal.SIGINT)
+                pressed = True
+        assert process.wait(timeout=60) == 130
+    assert "Interrupted. Booked so far" in seen
+    assert "Traceback" not in seen
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h")

@@ -34,8 +34,13 @@ def test_answer_comes_with_plan_cost_and_who_did_what(hybridflow: Run) -> None:
     assert "of $0.0500" in result.stdout
 
 
-def test_events_are_told_on_stderr_as_they_come(hybridflow: Run) -> None:
-    lines = hybridflow("ask", PROBLEM.question, *SANDBOX).stderr.splitlines()
+def test_nothing_is_told_on_stderr_when_nobody_watches(hybridflow: Run) -> None:
+    assert hybridflow("ask", PROBLEM.question, *SANDBOX).stderr == ""
+
+
+def test_events_are_told_on_stderr_as_they_come_when_lines_are_wanted(hybridflow: Run) -> None:
+    result = hybridflow("ask", PROBLEM.question, *SANDBOX, "--progress", "lines")
+    lines = result.stderr.splitlines()
     assert "1 planned: " in lines[0]
     assert any("1 routed to edge: " in line for line in lines)
     assert any("done by cloud ($0.00" in line for line in lines)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from langchain_hybridflow.cli.planview import PlanView
+from langchain_hybridflow.testing import ManualClock
 
 
 def drawn(view: PlanView, width: int = 80) -> str:
@@ -50,12 +51,15 @@ def test_subtask_with_several_needs_stands_at_the_left_and_names_them() -> None:
 
 
 def test_state_follows_the_events() -> None:
+    clock = ManualClock()
     view = view_of(subtask("1"))
+    view.clock = clock
     assert "difficulty 4" in drawn(view)
     view.follow({"event": "routed", "subtask_id": "1", "tier": "edge", "reason": "4 < 5"})
     assert "edge · 4 < 5 · waits for its turn" in drawn(view)
     view.follow({"event": "started", "subtask_id": "1", "tier": "edge"})
-    assert "edge · 4 < 5 · working ..." in drawn(view)
+    clock.advance(0.7)
+    assert "edge · 4 < 5 · working, 0.7 s" in drawn(view)
     view.follow({"event": "redirected", "subtask_id": "1", "tier": "cloud", "reason": "edge fell"})
     view.follow(finished("1", answer="6 * 7 = 42.\nAnswer: 42"))
     view.measure({"subtasks": [{"id": "1", "start_s": 1.0, "end_s": 2.5}]})
@@ -100,3 +104,43 @@ def test_model_text_cannot_reach_the_terminal_raw() -> None:
     assert "\x07" not in text
     assert "[red]bold[/red]" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def fitted(view: PlanView, height: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=80, markup=False, highlight=False)
+    console.print(view.fitted(height))
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def long_view(count: int) -> PlanView:
+    return view_of(*(subtask(f"{number}") for number in range(1, count + 1)))
+
+
+def test_plan_is_a_tree_when_there_is_room() -> None:
+    assert "└── 5 analyze What?" in fitted(long_view(5), height=11)[-2]
+
+
+def test_plan_is_a_list_when_the_tree_is_too_high() -> None:
+    lines = fitted(long_view(5), height=10)
+    assert lines[1:] == [f"{number} analyze difficulty 4" for number in range(1, 6)]
+
+
+def test_plan_shows_its_busy_part_when_the_list_is_too_long() -> None:
+    view = long_view(100)
+    for number in range(1, 41):
+        view.follow(finished(f"{number}"))
+    view.follow({"event": "started", "subtask_id": "70", "tier": "edge"})
+    view.follow(finished("20", status="failed", error="it broke"))
+    lines = fitted(view, height=6)
+    assert len(lines) == 6
+    assert [line.split()[0] for line in lines[1:-1]] == ["20", "41", "42", "70"]
+    assert lines[-1] == "… and 96 more: 39 done, 57 waiting"
+
+
+def test_rows_of_a_list_stay_on_one_line_each() -> None:
+    view = view_of(subtask("1"), subtask("2"))
+    view.follow(finished("1", answer="word " * 100))
+    view.follow(finished("2", status="failed", error="no " * 100))
+    lines = fitted(view, height=4)
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
