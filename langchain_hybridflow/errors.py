@@ -13,6 +13,7 @@ HybridFlowError
 │   ├── UnknownPriceError    a USD limit is set and the model has no price
 │   └── LedgerError          the ledger was used against its contract
 │       └── LedgerUnavailable  the store of the ledger does not answer
+├── EmbeddingError           texts cannot be turned into vectors: no answer, or a wrong one
 ├── InputError               a question that cannot be worked on: empty, too long, not text
 ├── RoutingError             a router failed, or answered with something that is not a decision
 ├── CapabilityError          neither tier can answer such a call: it has no tools, no images, ...
@@ -43,6 +44,7 @@ __all__ = [
     "CloudDeclined",
     "ConfigurationError",
     "DeadlineExceeded",
+    "EmbeddingError",
     "HybridFlowError",
     "InputError",
     "LedgerError",
@@ -59,8 +61,12 @@ __all__ = [
 ]
 
 
-class HybridFlowError(Exception):
-    """Base of all errors of this package."""
+class HybridFlowError(RuntimeError):
+    """Base of all errors of this package.
+
+    LangGraph's server tells its clients the messages of a RuntimeError, and of few others; its
+    retries leave one alone.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors cross processes (pools, task queues); their constructors take no message.
@@ -230,6 +236,10 @@ class LedgerUnavailable(LedgerError):
             f"until it does. Check that the server runs, and that the URL and the network are "
             f"right."
         )
+
+
+class EmbeddingError(HybridFlowError):
+    """Texts cannot be turned into vectors: the service fails, or what it returns are none."""
 
 
 class InputError(HybridFlowError):

@@ -78,6 +78,9 @@ class Budget(ShownBudget):
             result is marked `degraded`. "raise": `BudgetExceeded`. "ask": a person is asked once
             in a run, by a LangGraph interrupt with the numbers. If they approve, this run may
             spend what the question says beyond the limits; if not, the edge answers.
+        liftable: Names of the scopes whose limits a person may lift when they are asked: "run" for
+            `per_run`, "budget" for the budget's own, "user" and so on; `None` for all. A call
+            that any other limit refuses is not asked about, and goes to the edge.
         prices: Prices by model name; they go before the built-in list.
         pacing: How the shadow price that routers see spreads spending over the window; `None`
             leaves it at 0.
@@ -130,6 +133,7 @@ class Budget(ShownBudget):
         per_run: Limits | None = None,
         deadline_s: float | None = None,
         on_exhausted: OnExhausted = "edge",
+        liftable: Sequence[str] | None = None,
         prices: Mapping[str, Price] | None = None,
         pacing: Pacing | None = None,
         estimates: Estimator | None = None,
@@ -158,6 +162,7 @@ class Budget(ShownBudget):
             raise ConfigurationError("per_run is Scope('run', ...) in short: give one of them.")
         self.deadline_s = None if deadline_s is None else seconds_of(deadline_s, "deadline_s")
         self.on_exhausted: OnExhausted = on_exhausted
+        self.liftable = self._checked_liftable(liftable)
         self.prices = PriceTable(prices)
         self.pacing = pacing
         self._pacer = None if pacing is None else Pacer(pacing)
@@ -269,11 +274,23 @@ class Budget(ShownBudget):
             clock=self._clock,
             elapsed_s=elapsed_s,
             ask=ask,
+            liftable=self.liftable,
             pacer=self._pacer,
             alerts=self._alerts,
             publisher=self._publisher,
             untold=self._untold,
         )
+
+    def _checked_liftable(self, names: Sequence[str] | None) -> tuple[str, ...] | None:
+        if names is None:
+            return None
+        known = {"budget", "run", *(scope.name for scope in self.scopes)}
+        strange = [name for name in names if name not in known]
+        if isinstance(names, str) or strange:
+            raise ConfigurationError(
+                f"liftable holds names of scopes, of {sorted(known)}, not {names!r}."
+            )
+        return tuple(names)
 
     def _beyond(self, run_id: str) -> tuple[BookEntry, BookEntry]:
         """Say what else a call is held in that a person has approved beyond the limits."""
@@ -340,7 +357,7 @@ class Budget(ShownBudget):
         if self.store is None:
             return self.__dict__
         names = (
-            *("window", "scopes", "per_run", "deadline_s", "on_exhausted", "store"),
+            *("window", "scopes", "per_run", "deadline_s", "on_exhausted", "liftable", "store"),
             *("on_store_failure", "fail_open_limit", "name", "lease_ttl_s", "pacing"),
             *("estimates", "on_alert", "alert_at"),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from os import urandom
@@ -33,7 +33,7 @@ from langchain_hybridflow.budget.types import (
     Limits,
 )
 from langchain_hybridflow.budget.untold import Untold
-from langchain_hybridflow.errors import LedgerError, LedgerUnavailable
+from langchain_hybridflow.errors import BudgetExceeded, LedgerError, LedgerUnavailable
 
 __all__ = ["RunBudget"]
 
@@ -70,6 +70,7 @@ class RunBudget:
         clock: Callable[[], float],
         elapsed_s: float,
         ask: AskForMore | None = None,
+        liftable: Collection[str] | None = None,
         pacer: Pacer | None = None,
         alerts: Alerts | None = None,
         publisher: Publisher | None = None,
@@ -81,6 +82,7 @@ class RunBudget:
         self._book = book
         self._beyond = beyond
         self.ask = ask
+        self._liftable = None if liftable is None else frozenset(liftable)
         self._pacer = pacer
         self._alerts = alerts
         self._raised: AccountBook | None = None
@@ -313,15 +315,27 @@ class RunBudget:
         if isinstance(answer, Denial) and self.ask is not None and self._raised is None:
             lacking = yield from self._lacking(amounts)
             if lacking:
-                owner, refused = lease_id.partition("/")[0], exceeded(answer)
-                allowance = self.ask(owner, amounts, refused=refused, lacking=lacking)
-                if allowance is None:
-                    raise refused
-                self.allow(allowance)
+                owner = lease_id.partition("/")[0]
+                self.allow(self._approved(self.ask, owner, amounts, exceeded(answer), lacking))
             answer = yield from self._admission(full_id, amounts)
         if isinstance(answer, Denial):
             raise exceeded(answer)
         return self._tally.granted(answer)
+
+    def _approved(
+        self,
+        ask: AskForMore,
+        owner: str,
+        amounts: Amounts,
+        refused: BudgetExceeded,
+        lacking: Sequence[Shortfall],
+    ) -> Allowance:
+        """Ask a person, if these are limits that one may lift; without approval it is refused."""
+        may_lift = self._liftable is None or {one.scope for one in lacking} <= self._liftable
+        allowance = ask(owner, amounts, refused=refused, lacking=lacking) if may_lift else None
+        if allowance is None:
+            raise refused
+        return allowance
 
     def _admission(self, full_id: str, amounts: Amounts) -> Script[Lease | Denial]:
         """Hold within the limits, or else within the allowance, if there is one."""

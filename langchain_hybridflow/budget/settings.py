@@ -60,6 +60,7 @@ def budget_settings(budget: Budget) -> dict[str, Any] | None:
         "deadline_s": budget.deadline_s,
         "per_run": _limits(budget.per_run),
         "prices": {name: _price(price) for name, price in budget.prices.overrides.items()},
+        "liftable": budget.liftable,  # a tuple: an empty one means something
         "pacing": _pacing(budget.pacing),
         "estimates": _estimates(budget),
         "store": budget.store,

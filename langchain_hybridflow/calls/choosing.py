@@ -63,7 +63,7 @@ class Chooser(Buyer):
         """
         permitted = permit(request, models=self.models, policy=self.policy)
         snapshot = yield Snapshot(run, request.subtask_id)
-        costs = self._expected_costs(request)
+        costs = self.expected_costs(request)
         if len(permitted.allowed) > 1:
             if planned is not None:
                 return planned
@@ -104,7 +104,7 @@ class Chooser(Buyer):
                 if permitted.kept_local:
                     kept.add(one)
                 if len(permitted.allowed) > 1:
-                    costs = self._expected_costs(request)
+                    costs = self.expected_costs(request)
                     asked[one] = replace(request, expected_cost_usd=costs, budget=snapshot)
         try:
             decisions = dict(router.route_plan(plan, asked))
@@ -117,7 +117,7 @@ class Chooser(Buyer):
             return {}
         return {one: decisions[one] for one in asked if one in decisions}
 
-    def _expected_costs(self, request: RouteRequest) -> dict[Tier, Decimal | None]:
+    def expected_costs(self, request: RouteRequest) -> dict[Tier, Decimal | None]:
         """What the call would cost on each tier; who knows the conversation has it in its cache."""
         output_tokens = request.expected_output_tokens or self.max_output_tokens
         first = again = Usage(request.prompt_tokens, output_tokens)

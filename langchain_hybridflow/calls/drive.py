@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from concurrent.futures import wait
 from contextlib import aclosing, closing
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
-from langchain_hybridflow.calls.helper import Helper
+from langchain_hybridflow.calls.helper import Helper, has_ended
 from langchain_hybridflow.calls.steps import Call, Pause, Reserve, Script, Show, Step
 from langchain_hybridflow.calls.tether import tether_here
 from langchain_hybridflow.errors import DeadlineExceeded
@@ -200,7 +199,7 @@ def in_time(work: Callable[[], T], timeout_s: float | None, *, what: str) -> T:
         return work()
     with Helper() as helper:
         outcome = helper.submit(work)
-        if not wait((outcome,), timeout=max(timeout_s, 0.0)).done:
+        if not has_ended(outcome, timeout_s):
             raise DeadlineExceeded(what, timeout_s)
         return outcome.result()
 
@@ -237,7 +236,7 @@ def _until(chunks: Generator[ChatGenerationChunk], step: Call) -> Generator[Chat
             while True:
                 with patience:
                     following = helper.submit(lambda: next(chunks, None))
-                    if not wait((following,), timeout=patience.left_s()).done:
+                    if not has_ended(following, patience.left_s()):
                         raise patience.over()
                     chunk = following.result()
                 if chunk is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -11,9 +12,12 @@ from functools import cache
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
-__all__ = ["Helper"]
+__all__ = ["Helper", "has_ended"]
 
 T = TypeVar("T")
+
+_NAP_S = 0.1
+"""How long the main thread sleeps before it looks whether there was a signal."""
 
 _unfinished: set[threading.Thread] = set()
 """Helpers without an owner, whose work is to be done before the process ends."""
@@ -64,6 +68,26 @@ class Helper:
                 outcome.set_exception(error)
             del item, outcome, job  # nothing is kept while it waits
         _unfinished.discard(self._thread)
+
+
+def has_ended(outcome: Future[Any], timeout_s: float | None = None) -> bool:
+    """Wait until a job has ended, or the time is over, and say whether it has.
+
+    Ctrl-C interrupts that. The main thread, which has to see it, does not always wake up: not if
+    the system gives the signal to another thread, nor if it comes in the moment between the
+    release of the interpreter's lock and sleep. It would see it when the job has ended, and who
+    works for it would go on till then. So it sleeps in short naps, and looks in between.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    nap_s = _NAP_S if is_main else threading.TIMEOUT_MAX
+    ends_at_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while not outcome.done():
+        left_s = nap_s if ends_at_s is None else ends_at_s - time.monotonic()
+        if left_s <= 0:
+            return False
+        with suppress(TimeoutError):
+            outcome.exception(timeout=min(left_s, nap_s))  # returned here, not raised
+    return True
 
 
 @cache

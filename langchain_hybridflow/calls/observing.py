@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from time import perf_counter, time_ns
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from langchain_hybridflow.calls.inner import TierModel
-from langchain_hybridflow.calls.steps import Commit, Script
+from langchain_hybridflow.calls.steps import Commit, Script, Step
 from langchain_hybridflow.calls.types import Answer, Attempt, Purchase
 from langchain_hybridflow.routing import RouteDecision, Tier
 from langchain_hybridflow.telemetry import NO_SPAN, OpenSpan, Telemetry, error_type, names
@@ -25,6 +25,7 @@ __all__ = [
     "tell_answer",
     "tell_decision",
     "tell_move",
+    "watched",
 ]
 
 T = TypeVar("T")
@@ -115,8 +116,13 @@ def _observed(
     observer = _Observer(telemetry, model, messages, parent)  # its clock starts with the script
     # What a broken call was booked with is known to nobody but the ledger.
     booked: list[Commit] = []
+
+    def notice(step: Step) -> None:
+        if isinstance(step, Commit):
+            booked.append(step)
+
     try:
-        purchase = yield from _watched(script, booked)
+        purchase = yield from watched(script, notice)
     except BaseException as error:
         # One that went wrong in the usual way carries its record, and the cause.
         attempt: Attempt | None = getattr(error, "attempt", None)
@@ -127,8 +133,18 @@ def _observed(
     return purchase
 
 
-def _watched(script: Script[T], booked: list[Commit]) -> Script[T]:
-    """Run a script as it is, and note what it books."""
+def watched(
+    script: Script[T],
+    before: Callable[[Step], None],
+    after: Callable[[Step, Any], None] | None = None,
+) -> Script[T]:
+    """Run a script as it is, and let others see its steps.
+
+    Args:
+        script: What to run.
+        before: Sees each step before it is performed.
+        after: Sees each step that went well, with its result.
+    """
     reply: Any = None
     error: BaseException | None = None
     while True:
@@ -136,8 +152,7 @@ def _watched(script: Script[T], booked: list[Commit]) -> Script[T]:
             step = script.send(reply) if error is None else script.throw(error)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        if isinstance(step, Commit):
-            booked.append(step)
+        before(step)
         reply = error = None
         try:
             reply = yield step
@@ -146,6 +161,9 @@ def _watched(script: Script[T], booked: list[Commit]) -> Script[T]:
             raise
         except BaseException as caught:  # noqa: BLE001 - the script settles, then raises it
             error = caught
+        else:
+            if after is not None:
+                after(step, reply)
 
 
 class _Observer:

@@ -1,14 +1,19 @@
-"""Whom a call is for, from the config that it was given and the graph around it."""
+"""Whom a call is for and what kind it is, from its config and that of the graph around it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from langchain_core.runnables import RunnableConfig, ensure_config
 
 from langchain_hybridflow.budget import Budget, ScopeValues
+from langchain_hybridflow.errors import ConfigurationError
 
-__all__ = ["NOBODY", "values_here"]
+__all__ = ["NOBODY", "TAG_KEY", "tag_here", "values_here"]
+
+TAG_KEY: Final = "hybridflow_tag"
+"""Where a config says what kind of request it is for: in `metadata` or `configurable`."""
 
 NOBODY = ScopeValues()
 
@@ -41,3 +46,39 @@ def _context(around: dict[str, Any]) -> Any:
     from langgraph.runtime import get_runtime
 
     return getattr(get_runtime(), "context", None)  # streams of the graph itself have no runtime
+
+
+def tag_here(config: RunnableConfig | None = None) -> str | None:
+    """Read what kind of request a call is, here and now.
+
+    What the call's own config does not say is read from the config of the graph that it is made
+    in, so that the tag of a run is that of all its subtasks.
+
+    Args:
+        config: The call's own config.
+
+    Raises:
+        ConfigurationError: What is said is no text.
+
+    Example:
+        >>> tag_here({"metadata": {"hybridflow_tag": "maths"}})
+        'maths'
+    """
+    # Not `ensure_config(config)`: it mixes what the call says with what is said around it.
+    for source in (config or {}, ensure_config()):
+        for place in (source.get("metadata"), source.get("configurable")):
+            tag = _tag_in(place or {})
+            if tag is not None:
+                return tag
+    return None
+
+
+def _tag_in(place: Mapping[str, Any]) -> str | None:
+    tag = place.get(TAG_KEY)
+    if tag is None:
+        return None
+    if not isinstance(tag, str):
+        raise ConfigurationError(
+            f"{TAG_KEY} says what kind of request a call is, as text; got {type(tag).__name__}."
+        )
+    return tag.strip() or None

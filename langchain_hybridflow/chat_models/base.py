@@ -37,7 +37,7 @@ from langchain_hybridflow.chat_models.settings import (
     verifier_settings,
 )
 from langchain_hybridflow.errors import ConfigurationError
-from langchain_hybridflow.routing import TIERS, DifficultyRouter, Tier
+from langchain_hybridflow.routing import TIERS, DefaultRouter, Tier
 from langchain_hybridflow.routing.sticky import StickyRouter
 from langchain_hybridflow.telemetry import Telemetry
 
@@ -82,7 +82,7 @@ class TwoTierModel(BaseChatModel):
     edge: BaseChatModel
     cloud: BaseChatModel
     budget: Budget = Field(default_factory=Budget)
-    router: Any = Field(default_factory=DifficultyRouter)
+    router: Any = Field(default_factory=DefaultRouter)
     policy: Any = None
     on_edge_error: OnError = "fallback"
     on_cloud_error: OnError = "fallback"
@@ -143,6 +143,8 @@ class TwoTierModel(BaseChatModel):
     @field_validator("router", mode="before")
     @classmethod
     def _read_router(cls, value: Any) -> Any:
+        if value is None:
+            return DefaultRouter()
         return router_from_settings(value) if isinstance(value, Mapping) else value
 
     @field_validator("policy", mode="before")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from langchain_hybridflow.calls.conversation import (
     conversation_tier,
     tier_of_answer,
 )
-from langchain_hybridflow.calls.scoping import values_here
+from langchain_hybridflow.calls.scoping import tag_here, values_here
 from langchain_hybridflow.chat_models.base import TwoTierModel
 from langchain_hybridflow.routing.sticky import ThreadTiers
 
@@ -42,12 +42,14 @@ class CallContext:
         run_id: The call's run in traces.
         handlers: Who may keep that run, tracers among them.
         thread_id: The thread that the call belongs to.
+        tag: What kind of request it is.
     """
 
     scopes: ScopeValues
     run_id: UUID | None = None
     handlers: Sequence[BaseCallbackHandler] = ()
     thread_id: str | None = None
+    tag: str | None = None
 
 
 class ContextualModel(TwoTierModel):
@@ -136,6 +138,7 @@ class ContextualModel(TwoTierModel):
             run_id=run_id,
             handlers=_handlers(whole.get("callbacks")),
             thread_id=None if thread_id is None else str(thread_id),
+            tag=tag_here(config),
         )
         return {**(config or {}), "run_id": run_id}
 
@@ -145,15 +148,10 @@ class ContextualModel(TwoTierModel):
         """Take the context out of a call's options; the run manager knows better who listens."""
         told = options.pop(_CONTEXT, None)
         if not isinstance(told, CallContext):  # not by one of the ways in, or somebody's own
-            told = CallContext(scopes=values_here(self.budget))
+            told = CallContext(scopes=values_here(self.budget), tag=tag_here())
         if run_manager is None:
             return told
-        return CallContext(
-            scopes=told.scopes,
-            run_id=run_manager.run_id,
-            handlers=run_manager.handlers,
-            thread_id=told.thread_id,
-        )
+        return replace(told, run_id=run_manager.run_id, handlers=run_manager.handlers)
 
     def _run_of(self, context: CallContext) -> RunBudget:
         """Start the run of a call in the budget of whoever it is for."""
@@ -161,13 +159,13 @@ class ContextualModel(TwoTierModel):
         return self.budget.start_run(scope_values=context.scopes, ask=ask)
 
     def _conversation(self, messages: list[BaseMessage], context: CallContext) -> dict[str, Any]:
-        """What a router is told of the conversation that a call belongs to."""
+        """What a router is told of the conversation that a call belongs to, and of its kind."""
         tier = conversation_tier(messages)
         if tier is None and self.sticky is not None and context.thread_id is not None:
             tier = self._threads.get(context.thread_id)
         target = None if tier is None else self.core.models[tier]
         cached = cached_prompt_tokens(messages, tier, budget=self.budget, target=target)
-        return {"previous_tier": tier, "cached_prompt_tokens": cached}
+        return {"previous_tier": tier, "cached_prompt_tokens": cached, "tag": context.tag}
 
     def _remember(self, context: CallContext, answer: Answer) -> None:
         """Note where an answer has put its thread."""

@@ -75,7 +75,8 @@ class RoutedChatModel(ContextualModel):
         edge: The cheap model close by. Free unless the budget's price table knows its name.
         cloud: The expensive model.
         budget: What may be spent. Without one nothing is limited, only counted.
-        router: Decides the tier of each call; by default `DifficultyRouter()`.
+        router: Decides the tier of each call; by default the one that ships trained,
+            `DefaultRouter()`.
         policy: Says which tiers may see a call at all, before the router is asked and before each
             fallback: `KeepLocal()`, or a function from a `RouteRequest` to tiers. If it fails,
             only the edge may.

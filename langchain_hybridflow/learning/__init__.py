@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from langchain_hybridflow.learning.dataset import Dataset, concatenate, load_dataset, read_table
 from langchain_hybridflow.learning.decision_log import LoggedDecision, read_log, write_log
-from langchain_hybridflow.learning.drift import check_drift
+from langchain_hybridflow.learning.drift import Reference, check_drift
+from langchain_hybridflow.learning.embedded import EmbeddedPredictor
+from langchain_hybridflow.learning.embeddings import (
+    EmbeddedTexts,
+    EmbeddingService,
+    embed_texts,
+    sentence_transformer,
+)
 from langchain_hybridflow.learning.evaluation import Evaluation, evaluate
 from langchain_hybridflow.learning.features import FEATURE_SCHEMA, structure_values
+from langchain_hybridflow.learning.gate import Gate, GateReport, check_gate
 from langchain_hybridflow.learning.metrics import Metrics, apgr, cpt, ece, gain_curve, measure
 from langchain_hybridflow.learning.online import OnlineRouter
 from langchain_hybridflow.learning.online_store import MemoryOnlineStore, SQLiteOnlineStore
@@ -20,14 +28,20 @@ from langchain_hybridflow.learning.tuning import OperatingPoint, tune
 __all__ = [
     "FEATURE_SCHEMA",
     "Dataset",
+    "EmbeddedPredictor",
+    "EmbeddedTexts",
+    "EmbeddingService",
     "Evaluation",
     "Explanation",
+    "Gate",
+    "GateReport",
     "LearnedRouter",
     "LoggedDecision",
     "MemoryOnlineStore",
     "Metrics",
     "OnlineRouter",
     "OperatingPoint",
+    "Reference",
     "SQLiteOnlineStore",
     "SavedRouter",
     "TrainedPredictor",
@@ -35,9 +49,11 @@ __all__ = [
     "TrainingSettings",
     "apgr",
     "check_drift",
+    "check_gate",
     "concatenate",
     "cpt",
     "ece",
+    "embed_texts",
     "evaluate",
     "evaluate_policy",
     "gain_curve",
@@ -47,6 +63,7 @@ __all__ = [
     "read_log",
     "read_table",
     "save_router",
+    "sentence_transformer",
     "structure_values",
     "train",
     "tune",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from zlib import crc32
 
-__all__ = ["SURFACE_NAMES", "Reading", "read", "surface_values", "term_keys"]
+__all__ = ["SURFACE_NAMES", "Reading", "read", "shortened", "surface_values", "term_keys"]
 
 MAX_CHARS = 8_000
 """Longer texts are read at both ends: the instruction is usually first, the question last."""
@@ -107,14 +107,20 @@ def read(text: str) -> Reading:
         >>> reading.tokens, reading.options
         (('what', 'is', '2', '+', '2', '?'), ('3', '4'))
     """
-    if len(text) > MAX_CHARS:
-        text = f"{text[: MAX_CHARS // 2]}\n{text[-MAX_CHARS // 2 :]}"
+    text = shortened(text)
     found = list(_OPTION.finditer(text))
     if len(found) < 2:
         return Reading(text, text, _NO_TOKENS, _tokens(text), ())
     options = tuple(match.group(2).strip() for match in found)
     stem = text[: found[0].start()]
     return Reading(text, stem, options, _tokens(stem), tuple(map(_tokens, options)))
+
+
+def shortened(text: str) -> str:
+    """Return a text, or both ends of one that is longer than 8,000 characters."""
+    if len(text) <= MAX_CHARS:
+        return text
+    return f"{text[: MAX_CHARS // 2]}\n{text[-MAX_CHARS // 2 :]}"
 
 
 def _tokens(text: str) -> tuple[str, ...]:

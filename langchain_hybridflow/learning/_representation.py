@@ -262,7 +262,7 @@ def _tag_targets(tags: Sequence[str] | None, rows: int) -> tuple[tuple[str, ...]
     if tags is None:
         return (), np.zeros((rows, 0), dtype=np.float32)
     names, counts = np.unique(np.asarray(tags, dtype=str), return_counts=True)
-    names = names[counts >= _MIN_TAG_ROWS]
+    names = names[(counts >= _MIN_TAG_ROWS) & (names != "")]
     if not 2 <= len(names) <= _MAX_TAGS:
         return (), np.zeros((rows, 0), dtype=np.float32)
     labels = np.asarray(tags, dtype=str)[:, None] == names[None]

@@ -8,7 +8,7 @@ understood, too:
     edge_correct [weak_correct]         score of the edge's answer, 0 to 1
     cloud_correct [strong_correct]      score of the cloud's
     group                               questions that are nearly the same share one; optional
-    tag [category, domain, task]        kind of question; optional, learnt from but never needed
+    tag [category, domain, task]        kind of question; optional, a request may declare it, too
     edge_answer_chars [weak_...]        length of the edge's answer, for decisions made after it
     edge_no_answer [weak_...]           1 if the edge gave none
     correct:<model>, score:<model>      scores of other models: how hard the question is; optional
@@ -70,7 +70,7 @@ class Dataset:
         edge: Shape (n,), scores of the edge's answers, 0 to 1.
         cloud: Shape (n,), those of the cloud's.
         groups: Names of near-duplicate groups; splits never tear a group apart.
-        tags: Kinds of question; `None` if nobody has said.
+        tags: Kinds of question, empty where nobody has said; `None` if nobody has said of any.
         answer_chars: Shape (n,), characters of the edge's answer; `None` if not recorded.
         no_answer: Shape (n,), 1 where the edge gave no answer; `None` if not recorded.
         hardness: Shape (n,), mean score of other models, NaN where unknown; `None` without any.
@@ -125,7 +125,7 @@ class Dataset:
             edge=_scores("edge_correct", named["edge_correct"]),
             cloud=_scores("cloud_correct", named["cloud_correct"]),
             groups=groups,
-            tags=tuple(map(str, named["tag"])) if "tag" in named else None,
+            tags=_tags(named.get("tag")),
             answer_chars=_known(named.get("answer_chars")),
             no_answer=_known(named.get("no_answer")),
             hardness=_mean_of_known(scores) if other else None,
@@ -321,14 +321,24 @@ def _numbers(values: Sequence[Any]) -> Floats:
         raise ConfigurationError(f"A number was expected in a column: {error}") from error
 
 
+def _tags(values: Sequence[Any] | None) -> tuple[str, ...] | None:
+    """Return the kinds of question, empty where unknown; `None` if there are none."""
+    # What is missing is `None`, or NaN, which is not equal to itself.
+    tags = tuple(
+        "" if value is None or value != value else str(value).strip()
+        for value in (() if values is None else values)
+    )
+    return tags if any(tags) else None
+
+
 def _known(values: Sequence[Any] | None) -> Floats | None:
-    """Return numbers, or `None` unless they are known for every row."""
+    """Return amounts, or `None` unless they are known, and none is negative, in every row."""
     import numpy as np
 
     if values is None:
         return None
     numbers = _numbers(values)
-    return numbers if np.isfinite(numbers).all() else None
+    return numbers if (np.isfinite(numbers) & (numbers >= 0)).all() else None
 
 
 def _scores(name: str, values: Sequence[Any]) -> Floats:

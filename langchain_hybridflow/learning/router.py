@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from langchain_hybridflow.learning.embedded import EmbeddedPredictor
+from langchain_hybridflow.learning.embeddings import EmbeddingService
 from langchain_hybridflow.learning.predictor import TrainedPredictor
 from langchain_hybridflow.learning.saved import load_router
-from langchain_hybridflow.routing import EdgeAnswer, Prediction, RouteRequest, UtilityRouter
+from langchain_hybridflow.routing import EdgeAnswer, Explanation, RouteRequest, UtilityRouter
 
-__all__ = ["Explanation", "LearnedRouter"]
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
 
-_SHOWN = 8
+__all__ = ["Explanation", "LearnedRouter", "seeing"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """Why a request is worth so much of the cloud.
-
-    Attributes:
-        prediction: What is foreseen of both tiers.
-        start: The gain before anything is known of the request.
-        contributions: What each feature adds to the gain or takes away, the largest first.
-    """
-
-    prediction: Prediction
-    start: float
-    contributions: tuple[tuple[str, float], ...]
-
-    def __str__(self) -> str:
-        found = self.prediction
-        qualities = f"cloud right {found.cloud_quality:.3f}, edge right {found.edge_quality:.3f}"
-        lines = [f"{found.gain:+.3f}  gain: {qualities}", f"{self.start:+.3f}  any request"]
-        lines += [f"{amount:+.3f}  {name}" for name, amount in self.contributions[:_SHOWN]]
-        rest = sum(amount for _, amount in self.contributions[_SHOWN:])
-        return "\n".join([*lines, f"{rest:+.3f}  everything else"])
+logger = logging.getLogger(__name__)
 
 
 class LearnedRouter(UtilityRouter):
@@ -45,16 +27,16 @@ class LearnedRouter(UtilityRouter):
     the gain comes from.
 
     Args:
-        predictor: A predictor of `train`.
+        predictor: A predictor of `train`, or an `EmbeddedPredictor` around one.
         options: Those of `UtilityRouter`.
 
     Raises:
         ConfigurationError: A number is out of its range.
     """
 
-    predictor: TrainedPredictor
+    predictor: TrainedPredictor | EmbeddedPredictor
 
-    def __init__(self, predictor: TrainedPredictor, **options: float) -> None:
+    def __init__(self, predictor: TrainedPredictor | EmbeddedPredictor, **options: float) -> None:
         super().__init__(predictor, **options)
 
     @classmethod
@@ -62,6 +44,7 @@ class LearnedRouter(UtilityRouter):
         cls,
         directory: Path | str,
         *,
+        embeddings: Embeddings | EmbeddingService | None = None,
         trust: bool = False,
         any_version: bool = False,
         manifest_sha256: str | None = None,
@@ -71,6 +54,9 @@ class LearnedRouter(UtilityRouter):
 
         Args:
             directory: Where it is.
+            embeddings: What it was trained with, if it was: any embeddings of LangChain, or an
+                `EmbeddingService` with other time-outs. Each decision asks them, for at most two
+                seconds; while they do not answer, and without any, the text alone decides.
             trust: Whether to load joblib files, which run code.
             any_version: Whether to load what another scikit-learn (major.minor) has written.
             manifest_sha256: The manifest's hash, from a place that is safer than the directory.
@@ -79,12 +65,14 @@ class LearnedRouter(UtilityRouter):
         Raises:
             ArtifactError: Something is missing, damaged, of another version, or not to be
                 trusted.
+            ConfigurationError: It was trained with other embeddings, or without any.
             MissingExtraError: The extra `learning` is not installed.
         """
         saved = load_router(
             directory, trust=trust, any_version=any_version, manifest_sha256=manifest_sha256
         )
-        return cls(saved.predictor, **{"min_gain": saved.min_gain, **options})
+        predictor = seeing(saved.predictor, embeddings)
+        return cls(predictor, **{"min_gain": saved.min_gain, **options})
 
     def explain(self, request: RouteRequest, *, answer: EdgeAnswer | None = None) -> Explanation:
         """Say what the foreseen gain is made of.
@@ -110,3 +98,25 @@ class LearnedRouter(UtilityRouter):
             start=start,
             contributions=tuple((name, amount) for name, amount in ordered if amount),
         )
+
+
+def seeing(
+    trained: TrainedPredictor, embeddings: Embeddings | EmbeddingService | None
+) -> TrainedPredictor | EmbeddedPredictor:
+    """Give a predictor its embeddings, if there are any.
+
+    Raises:
+        ConfigurationError: It was trained with other embeddings, or without any.
+    """
+    if embeddings is None:
+        if trained.embedding is not None:
+            logger.warning(
+                "The router was trained with the embeddings %s and is used without: the text "
+                "alone decides. Load it with embeddings=... to use them.",
+                trained.embedding.name,
+            )
+        return trained
+    service = (
+        embeddings if isinstance(embeddings, EmbeddingService) else EmbeddingService(embeddings)
+    )
+    return EmbeddedPredictor(trained, service)

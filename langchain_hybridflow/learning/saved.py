@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["SavedRouter", "check_free", "load_router", "save_router"]
 
 _MIN_GAIN: Final = "min_gain"
+_AFTER_EDGE: Final = "after_edge_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +59,30 @@ class SavedRouter:
         """Its operating point: the gain that a cloud call must promise whatever it costs."""
         return float(self.manifest.parameters[_MIN_GAIN])
 
+    @property
+    def after_edge_min_gain(self) -> float:
+        """The same for decisions made once the edge has answered; 0 until it is tuned."""
+        return float(self.manifest.parameters.get(f"{_AFTER_EDGE}{_MIN_GAIN}", 0.0))
+
     def unseen(self, data: Dataset) -> NDArray[np.bool_]:
         """Say for each row, shape (n,), whether it was not trained on."""
         import numpy as np
 
         return ~np.isin(data.fingerprints(), self.seen)
 
-    def tuned(self, min_gain: float, found: Mapping[str, Any]) -> SavedRouter:
+    def tuned(
+        self, min_gain: float, found: Mapping[str, Any], *, after_edge: bool = False
+    ) -> SavedRouter:
         """Return it at another operating point.
 
         Args:
             min_gain: The gain that a cloud call must promise whatever it costs.
             found: How that was found, in plain JSON; goes into the manifest.
+            after_edge: Whether the point is for decisions made once the edge has answered.
         """
-        parameters = {**self.manifest.parameters, _MIN_GAIN: min_gain, "tuning": dict(found)}
+        before = _AFTER_EDGE if after_edge else ""
+        point = {f"{before}{_MIN_GAIN}": min_gain, f"{before}tuning": dict(found)}
+        parameters = {**self.manifest.parameters, **point}
         return replace(self, manifest=replace(self.manifest, parameters=parameters))
 
     def save(self, directory: Path | str, *, file_format: Format | None = None) -> Saved:
@@ -202,7 +213,10 @@ def _router(artifact: Artifact, name: str) -> SavedRouter:
 
     state, seen = artifact.objects.get("predictor"), artifact.objects.get("seen")
     min_gain = artifact.manifest.parameters.get(_MIN_GAIN)
-    is_number = isinstance(min_gain, int | float) and -1 <= min_gain <= 1
+    late = artifact.manifest.parameters.get(f"{_AFTER_EDGE}{_MIN_GAIN}", 0.0)
+    is_number = all(
+        isinstance(value, int | float) and -1 <= value <= 1 for value in (min_gain, late)
+    )
     if not isinstance(state, dict) or not isinstance(seen, np.ndarray) or not is_number:
         raise ArtifactError(f"{name} holds something else than a router.")
     return SavedRouter(from_state(state), artifact.manifest, seen)

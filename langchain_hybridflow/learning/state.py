@@ -11,12 +11,14 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.learning._embedding import EmbeddingBlock
 from langchain_hybridflow.learning._forest import FlatForest
 from langchain_hybridflow.learning._models import Blend, Constant, PairModel, SklearnPair
 from langchain_hybridflow.learning._representation import Representation
+from langchain_hybridflow.learning._stages import Stage, Stages
 from langchain_hybridflow.learning.calibration import Calibration
 from langchain_hybridflow.learning.costs import CostModel
-from langchain_hybridflow.learning.predictor import Stage, TrainedPredictor
+from langchain_hybridflow.learning.predictor import TrainedPredictor
 
 __all__ = ["from_state", "to_state"]
 
@@ -26,8 +28,8 @@ def to_state(predictor: TrainedPredictor) -> dict[str, Any]:
     return {
         "schema": predictor.schema,
         "representation": _facts(predictor.representation),
-        "before": _stage_state(predictor.before),
-        "after": None if predictor.after is None else _stage_state(predictor.after),
+        "views": {name: _stages_state(stages) for name, stages in predictor.views.items()},
+        "embedding": None if predictor.embedding is None else _facts(predictor.embedding),
         "costs": {name: _facts(model) for name, model in predictor.costs.items()},
     }
 
@@ -40,14 +42,13 @@ def from_state(state: Mapping[str, Any]) -> TrainedPredictor:
             the features.
     """
     try:
-        after = state["after"]
-        schema = state["schema"]
+        schema, embedding = state["schema"], state["embedding"]
         representation = dict(state["representation"])
         representation["tags"] = tuple(representation["tags"])
         parts: dict[str, Any] = {
             "representation": Representation(**representation),
-            "before": _stage(state["before"]),
-            "after": None if after is None else _stage(after),
+            "views": {name: _stages(facts) for name, facts in state["views"].items()},
+            "embedding": None if embedding is None else EmbeddingBlock(**embedding),
             "costs": {name: _cost_model(facts) for name, facts in state["costs"].items()},
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -69,6 +70,18 @@ def _cost_model(facts: Mapping[str, Any]) -> CostModel:
     low, high = facts["errors"]
     least, most = facts["limits"]
     return CostModel(**{**facts, "errors": (low, high), "limits": (least, most)})
+
+
+def _stages_state(stages: Stages) -> dict[str, Any]:
+    return {
+        "before": _stage_state(stages.before),
+        "after": None if stages.after is None else _stage_state(stages.after),
+    }
+
+
+def _stages(state: Mapping[str, Any]) -> Stages:
+    after = state["after"]
+    return Stages(before=_stage(state["before"]), after=None if after is None else _stage(after))
 
 
 def _stage_state(stage: Stage) -> dict[str, Any]:

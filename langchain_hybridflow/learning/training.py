@@ -1,47 +1,41 @@
 """Train a predictor: representation, candidates by nested validation, calibration, costs.
 
 Everything is judged out-of-fold, by groups: the learnt features, the candidates, the weights of
-the stack and the calibration. The candidate with the best APGR is chosen; a stack of several must
-be better by a margin, because it takes longer to answer.
+the stack and the calibration. The candidate with the best APGR on the text alone is chosen; a
+stack of several must be better by a margin, because it takes longer to answer. What was chosen is
+fitted again for requests of which more is known: their tag, their embedding, both.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_hybridflow.errors import ConfigurationError, MissingExtraError
-from langchain_hybridflow.learning._models import Blend, Fitter, PairModel, candidates
+from langchain_hybridflow.learning._choosing import Chooser, StageReport
+from langchain_hybridflow.learning._embedding import EmbeddingBlock, fit_embedding
 from langchain_hybridflow.learning._reading import read
 from langchain_hybridflow.learning._representation import fit_representation, text_features
-from langchain_hybridflow.learning.calibration import fit_calibration
+from langchain_hybridflow.learning._stages import Stages, View, view_of
 from langchain_hybridflow.learning.costs import fit_costs
 from langchain_hybridflow.learning.dataset import Dataset
-from langchain_hybridflow.learning.features import STRUCTURE_NAMES
-from langchain_hybridflow.learning.metrics import Metrics, apgr, measure
-from langchain_hybridflow.learning.predictor import Stage, TrainedPredictor, answer_features
-from langchain_hybridflow.routing import surface_difficulty
+from langchain_hybridflow.learning.embeddings import EmbeddedTexts
+from langchain_hybridflow.learning.features import answer_features
+from langchain_hybridflow.learning.metrics import Metrics
+from langchain_hybridflow.learning.predictor import TrainedPredictor, declare_topics
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
-    Numbers = NDArray[np.float64]
     Folds = NDArray[np.int64]
 
-__all__ = ["StageReport", "TrainingReport", "TrainingSettings", "train"]
-
-STACK_MARGIN = 0.003
-"""By how much APGR a stack must beat the best single model."""
+__all__ = ["StageReport", "TrainingReport", "TrainingSettings", "ViewReport", "train"]
 
 _ALL = ("forest", "logistic", "boosting", "knn", "mlp")
-_DIFFICULTY = STRUCTURE_NAMES.index("planned difficulty")
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +72,16 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageReport:
-    """How the candidates did out-of-fold, for one moment of decision.
+class ViewReport:
+    """How well requests are foreseen, out-of-fold, if more is known of them than their text.
 
     Attributes:
-        chosen: Name of the candidate that was taken.
-        candidates: Metrics by name, also of the stack and of the baseline "difficulty".
-        weights: Weights of the stack's parts, if it was taken.
+        before: Of decisions before any call.
+        after: Of decisions after the edge has answered; `None` without the lengths of its answers.
     """
 
-    chosen: str
-    candidates: Mapping[str, Metrics]
-    weights: Mapping[str, float] = field(default_factory=dict)
+    before: Metrics
+    after: Metrics | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +92,9 @@ class TrainingReport:
         rows: Rows trained on.
         groups: Groups among them.
         settings: How it was trained.
-        before: Candidates for decisions before any call.
+        before: Candidates for decisions before any call, by the text.
         after: Candidates for decisions after the edge has answered; `None` without its lengths.
+        views: How well requests are foreseen of which more is known: their tag, their embedding.
         baselines: Accuracy of always edge, always cloud and a fair coin.
         notes: What a person should know.
         cpu_s: CPU seconds that it took.
@@ -115,6 +108,7 @@ class TrainingReport:
     baselines: Mapping[str, float]
     notes: tuple[str, ...]
     cpu_s: float
+    views: Mapping[View, ViewReport] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -122,13 +116,18 @@ class TrainingReport:
 
 
 def train(
-    data: Dataset, *, settings: TrainingSettings | None = None
+    data: Dataset,
+    *,
+    settings: TrainingSettings | None = None,
+    embedded: EmbeddedTexts | None = None,
 ) -> tuple[TrainedPredictor, TrainingReport]:
     """Train a predictor on outcomes of both tiers.
 
     Args:
         data: At least 50 rows in 10 groups; 1,000 and more to be of use.
         settings: How to train.
+        embedded: The questions as vectors, of `embed_texts`, to learn from them as well. Without
+            vectors the router decides as if it had never seen any.
 
     Raises:
         ConfigurationError: Nothing can be learnt from the data; the message says why.
@@ -137,42 +136,129 @@ def train(
     settings = settings or TrainingSettings()
     data.check_trainable()
     _require_sklearn()
-    import numpy as np
+    from threadpoolctl import threadpool_limits
 
     started = time.process_time()
+    # Threads of BLAS and OpenMP that wait do so by spinning: on a busy machine that costs more
+    # than they compute.
+    with threadpool_limits(settings.jobs):
+        predictor, before, after, views = _fit(data, settings, embedded)
+    report = TrainingReport(
+        rows=len(data),
+        groups=len(set(data.groups)),
+        settings=settings,
+        before=before,
+        after=after,
+        views=views,
+        baselines=_baselines(data),
+        notes=(*data.notes, *_notes(data)),
+        cpu_s=time.process_time() - started,
+    )
+    return predictor, report
+
+
+def _fit(
+    data: Dataset, settings: TrainingSettings, embedded: EmbeddedTexts | None
+) -> tuple[TrainedPredictor, StageReport, StageReport | None, dict[View, ViewReport]]:
+    import numpy as np
+
     folds = _folds(data.groups, settings.folds)
     surface, terms = text_features([read(text) for text in data.questions])
     representation, learnt, hints = fit_representation(
         surface, terms, _hint_targets(data), tags=data.tags, folds=folds, seed=settings.seed
     )
     rows = np.hstack([surface, data.structure.astype(np.float32), learnt])
-    before, before_report = _fit_stage(rows, data, folds, settings)
-    after, after_report = None, None
-    if data.answer_chars is not None:
-        empty = np.zeros(len(data)) if data.no_answer is None else data.no_answer
-        more = np.hstack([rows, answer_features(rows, hints, data.answer_chars, empty)])
-        after, after_report = _fit_stage(more, data, folds, settings)
+    known: dict[View, Floats] = {"text": rows}
+    if representation.tags:
+        topics = _topics(data, representation.tags)
+        known["tag"] = declare_topics(rows, topics, len(representation.tags))
+    embedding = None
+    if embedded is not None:
+        embedding, more = _fit_embedding(embedded, data, folds, settings.seed)
+        for tagged in [False, True] if representation.tags else [False]:
+            seen = known[view_of(tagged=tagged, embedded=False)]
+            known[view_of(tagged=tagged, embedded=True)] = np.hstack([seen, more])
+    chooser = Chooser(
+        data=data,
+        folds=folds,
+        models=settings.models,
+        trees=settings.trees,
+        seed=settings.seed,
+        jobs=settings.jobs,
+    )
+    views, before, after, reports = _fit_views(chooser, known, _answers(data, rows, hints))
     predictor = TrainedPredictor(
         representation=representation,
-        before=before,
-        after=after,
+        views=views,
+        embedding=embedding,
         costs=fit_costs(rows, data.costs, folds),
     )
-    report = TrainingReport(
-        rows=len(data),
-        groups=len(set(data.groups)),
-        settings=settings,
-        before=before_report,
-        after=after_report,
-        baselines={
-            "always edge": float(data.edge.mean()),
-            "always cloud": float(data.cloud.mean()),
-            "random": float((data.edge.mean() + data.cloud.mean()) / 2),
-        },
-        notes=(*data.notes, *_notes(data)),
-        cpu_s=time.process_time() - started,
+    return predictor, before, after, reports
+
+
+def _fit_views(
+    chooser: Chooser, known: Mapping[View, Floats], answers: Floats | None
+) -> tuple[dict[View, Stages], StageReport, StageReport | None, dict[View, ViewReport]]:
+    """Choose by the text; fit what was chosen for whatever else is known."""
+    import numpy as np
+
+    before, before_report = chooser.choose(known["text"])
+    after = after_report = None
+    if answers is not None:
+        after, after_report = chooser.choose(np.hstack([known["text"], answers]))
+    views: dict[View, Stages] = {"text": Stages(before=before, after=after)}
+    reports: dict[View, ViewReport] = {}
+    for view, rows in known.items():
+        if view == "text":
+            continue
+        stage, metrics = chooser.refit(rows, before_report)
+        late = late_metrics = None
+        if answers is not None and after_report is not None:
+            late, late_metrics = chooser.refit(np.hstack([rows, answers]), after_report)
+        views[view] = Stages(before=stage, after=late)
+        reports[view] = ViewReport(before=metrics, after=late_metrics)
+    return views, before_report, after_report, reports
+
+
+def _fit_embedding(
+    embedded: EmbeddedTexts, data: Dataset, folds: Folds, seed: int
+) -> tuple[EmbeddingBlock, Floats]:
+    import numpy as np
+
+    if len(embedded.rows) != len(data):
+        raise ConfigurationError(
+            f"There are {len(data)} questions, but vectors of {len(embedded.rows)}."
+        )
+    return fit_embedding(
+        embedded.rows,
+        np.stack([data.edge, data.cloud], axis=1).astype(np.float32),
+        name=embedded.name,
+        probe=embedded.probe,
+        folds=folds,
+        seed=seed,
     )
-    return predictor, report
+
+
+def _answers(data: Dataset, rows: Floats, hints: Floats) -> Floats | None:
+    import numpy as np
+
+    if data.answer_chars is None:
+        return None
+    empty = np.zeros(len(data)) if data.no_answer is None else data.no_answer
+    return answer_features(rows, hints, data.answer_chars, empty)
+
+
+def _topics(data: Dataset, names: tuple[str, ...]) -> Folds:
+    """Return the number of each row's tag, -1 where it is unknown or rare."""
+    import numpy as np
+
+    number = {name: index for index, name in enumerate(names)}
+    return np.array([number.get(tag, -1) for tag in data.tags or ()])
+
+
+def _baselines(data: Dataset) -> dict[str, float]:
+    edge, cloud = float(data.edge.mean()), float(data.cloud.mean())
+    return {"always edge": edge, "always cloud": cloud, "random": (edge + cloud) / 2}
 
 
 def _require_sklearn() -> None:
@@ -201,97 +287,6 @@ def _hint_targets(data: Dataset) -> Floats:
     if data.answer_chars is not None:
         columns.append(np.log1p(data.answer_chars))
     return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _targets(data: Dataset) -> Floats:
-    """Return edge, cloud, gain and, where other models were asked, how hard a question is."""
-    import numpy as np
-
-    columns = [data.edge, data.cloud, data.cloud - data.edge]
-    if data.hardness is not None and np.isfinite(data.hardness).mean() > 0.5:
-        columns.append(np.where(np.isnan(data.hardness), np.nanmean(data.hardness), data.hardness))
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _fit_stage(
-    rows: Floats, data: Dataset, folds: Folds, settings: TrainingSettings
-) -> tuple[Stage, StageReport]:
-    """Choose a candidate out-of-fold, fit it on everything, and calibrate it."""
-    import numpy as np
-
-    targets = _targets(data)
-    every = candidates(trees=settings.trees, seed=settings.seed, jobs=settings.jobs)
-    fitters = {name: every[name] for name in settings.models}
-    held_out = {name: _out_of_fold(fit, rows, targets, folds) for name, fit in fitters.items()}
-    weights = _stack_weights(held_out, data)
-    pairs = dict(held_out)
-    if len(fitters) > 1:
-        pairs["stack"] = np.sum([weights[name] * held_out[name] for name in weights], axis=0)
-    scores = {name: _gap_recovered(pair, data) for name, pair in pairs.items()}
-    chosen = max(fitters, key=scores.__getitem__)
-    if scores.get("stack", 0.0) > scores[chosen] + STACK_MARGIN:
-        chosen = "stack"
-    parts = {n: w for n, w in weights.items() if w > 0} if chosen == "stack" else {chosen: 1.0}
-    models: list[PairModel] = [fitters[name](rows, targets) for name in parts]
-    model = models[0] if len(models) == 1 else Blend(tuple(models), tuple(parts.values()))
-    calibration = fit_calibration(pairs[chosen], data.edge, data.cloud)
-    logger.info("chose %s among %s", chosen, scores)
-    metrics = {name: _measure(pair, data) for name, pair in pairs.items()}
-    metrics["difficulty"] = measure(_difficulty(data), data.edge, data.cloud)
-    report = StageReport(
-        chosen=chosen, candidates=metrics, weights=parts if chosen == "stack" else {}
-    )
-    return Stage(model=model, calibration=calibration, means=rows.mean(axis=0)), report
-
-
-def _out_of_fold(fit: Fitter, rows: Floats, targets: Floats, folds: Folds) -> Numbers:
-    import numpy as np
-
-    pairs = np.zeros((len(rows), 2))
-    for fold in np.unique(folds):
-        held = folds == fold
-        model = fit(rows[~held], targets[~held])
-        pairs[held] = model.predict(rows[held])
-    return pairs
-
-
-def _gap_recovered(pairs: Numbers, data: Dataset) -> float:
-    """Return APGR, or the negative error of the gain if the cloud is not better on the whole."""
-    gains = pairs[:, 1] - pairs[:, 0]
-    area = apgr(gains, data.edge, data.cloud)
-    return -float(((data.cloud - data.edge - gains) ** 2).mean()) if area is None else area
-
-
-def _measure(pairs: Numbers, data: Dataset) -> Metrics:
-    calibration = fit_calibration(pairs, data.edge, data.cloud)
-    p_edge, p_cloud, gain = calibration.apply(pairs)
-    return measure(gain, data.edge, data.cloud, p_edge=p_edge, p_cloud=p_cloud)
-
-
-def _stack_weights(held_out: Mapping[str, Numbers], data: Dataset) -> dict[str, float]:
-    """Weigh the candidates by non-negative least squares on the observed gain; they add up to 1."""
-    import numpy as np
-    from scipy.optimize import nnls
-
-    gains = np.stack([pairs[:, 1] - pairs[:, 0] for pairs in held_out.values()], axis=1)
-    observed = data.cloud - data.edge
-    weights, _ = nnls(gains - gains.mean(axis=0), observed - observed.mean())
-    total = float(weights.sum())
-    if total <= 0:
-        return dict.fromkeys(held_out, 1 / len(held_out))
-    return dict(zip(held_out, (weights / total).tolist(), strict=True))
-
-
-def _difficulty(data: Dataset) -> Numbers:
-    """Score by the planner's difficulty where known, else by the surface, scaled to 0 to 1."""
-    import numpy as np
-
-    planned = data.structure[:, _DIFFICULTY]
-    levels = [
-        level if level > 0 else surface_difficulty(text).level
-        for level, text in zip(planned, data.questions, strict=True)
-    ]
-    return (np.array(levels, dtype=float) - 1) / 8
 
 
 def _notes(data: Dataset) -> tuple[str, ...]:

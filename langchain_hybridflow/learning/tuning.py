@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.learning.dataset import MIN_ROWS, Dataset
+from langchain_hybridflow.learning.embeddings import EmbeddedTexts
 from langchain_hybridflow.learning.predictor import TrainedPredictor
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def tune(
     target_share: float | None = None,
     usd_per_question: float | None = None,
     min_quality: float | None = None,
+    after_edge: bool = False,
+    embedded: EmbeddedTexts | None = None,
 ) -> OperatingPoint:
     """Find the operating point that does best within one bound.
 
@@ -60,6 +63,9 @@ def tune(
             allows do, also where little is gained.
         usd_per_question: An answer costs at most so many USD on average; data need `cloud_usd`.
         min_quality: Mean score of at least this, 0 to 1, for the least share of cloud calls.
+        after_edge: Whether the point is for decisions made once the edge has answered, as a
+            `PredictorVerifier` makes them: the edge is then paid for every question.
+        embedded: The questions as vectors, of `embed_texts`, if the router decides by them.
 
     Raises:
         ConfigurationError: Not exactly one bound is given, there are too few rows, the data
@@ -78,7 +84,7 @@ def tune(
             f"{len(data)} questions that the router was not trained on are too few to tune it: "
             f"at least {MIN_ROWS} are needed, some hundreds to be of use."
         )
-    points = operating_points(predictor, data)
+    points = operating_points(predictor, data, after_edge=after_edge, embedded=embedded)
     if target_share is not None:
         share: float = target_share
         return [point for point in points if point.cloud_share <= share + 1e-12][-1]
@@ -87,11 +93,17 @@ def tune(
     return _good_enough(points, given[0])
 
 
-def operating_points(predictor: TrainedPredictor, data: Dataset) -> list[OperatingPoint]:
-    """Return all operating points that differ on the data, from no cloud call up."""
+def operating_points(
+    predictor: TrainedPredictor,
+    data: Dataset,
+    *,
+    after_edge: bool = False,
+    embedded: EmbeddedTexts | None = None,
+) -> list[OperatingPoint]:
+    """Return all operating points that differ on the data, from no cloud call up; see `tune`."""
     import numpy as np
 
-    gains = predictor.foresee(data.questions, structure=data.structure).gain
+    gains = _gains(predictor, data, after_edge=after_edge, embedded=embedded)
     order = np.argsort(-gains, kind="stable")
     ordered = gains[order]
     # After these many questions the next one has a lower gain: a threshold fits in between.
@@ -101,7 +113,7 @@ def operating_points(predictor: TrainedPredictor, data: Dataset) -> list[Operati
     ends = max(-1.0, float(np.nextafter(ordered[-1], -2.0)))
     thresholds = np.concatenate([[ordered[0]], inner, [ends]])
     accuracy = _running_mean(data.edge, data.cloud, order)[cuts]
-    usd = _usd(data)
+    usd = _usd(data, after_edge=after_edge)
     costs = None if usd is None else _running_mean(*usd, order)[cuts]
     return [
         OperatingPoint(
@@ -115,6 +127,27 @@ def operating_points(predictor: TrainedPredictor, data: Dataset) -> list[Operati
     ]
 
 
+def _gains(
+    predictor: TrainedPredictor,
+    data: Dataset,
+    *,
+    after_edge: bool,
+    embedded: EmbeddedTexts | None,
+) -> Numbers:
+    if after_edge and data.answer_chars is None:
+        raise ConfigurationError(
+            "A point for decisions made once the edge has answered needs the length of its "
+            "answers, and the data have no column edge_answer_chars that is filled in every row."
+        )
+    return predictor.foresee(
+        data.questions,
+        structure=data.structure,
+        vectors=None if embedded is None else embedded.rows,
+        answer_chars=data.answer_chars if after_edge else None,
+        no_answer=data.no_answer if after_edge else None,
+    ).gain
+
+
 def _running_mean(edge: Numbers, cloud: Numbers, order: NDArray[np.int64]) -> Numbers:
     """Return the mean, shape (n + 1,), when the first 0, 1, ... n of the order go to the cloud."""
     import numpy as np
@@ -124,10 +157,11 @@ def _running_mean(edge: Numbers, cloud: Numbers, order: NDArray[np.int64]) -> Nu
     return mean
 
 
-def _usd(data: Dataset) -> tuple[Numbers, Numbers] | None:
-    """Return what each question costs on both tiers, in USD, if that is known of the cloud.
+def _usd(data: Dataset, *, after_edge: bool) -> tuple[Numbers, Numbers] | None:
+    """Return what each question costs if it stays or goes, in USD, if that is known of the cloud.
 
-    What nobody knows of single calls is taken to be the mean of the others.
+    After the edge's answer a question that goes costs both. What nobody knows of single calls is
+    taken to be the mean of the others.
     """
     import numpy as np
 
@@ -136,10 +170,9 @@ def _usd(data: Dataset) -> tuple[Numbers, Numbers] | None:
         return None
     edge = data.costs.get("edge_usd", np.zeros(len(data)))
     known = edge if np.isfinite(edge).any() else np.zeros(len(data))
-    return (
-        np.where(np.isfinite(known), known, np.nanmean(known)),
-        np.where(np.isfinite(cloud), cloud, np.nanmean(cloud)),
-    )
+    stays = np.where(np.isfinite(known), known, np.nanmean(known))
+    goes = np.where(np.isfinite(cloud), cloud, np.nanmean(cloud))
+    return stays, goes + stays if after_edge else goes
 
 
 def _within(points: list[OperatingPoint], limit_usd: float) -> OperatingPoint:

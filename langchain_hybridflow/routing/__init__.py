@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from langchain_hybridflow.routing.capabilities import Needs, lacks
+from langchain_hybridflow.routing.capped import CappedRouter
 from langchain_hybridflow.routing.content import Content, read_content
+from langchain_hybridflow.routing.default import DefaultRouter
 from langchain_hybridflow.routing.detectors import Preset
 from langchain_hybridflow.routing.difficulty import DifficultyRouter
+from langchain_hybridflow.routing.explanation import Explanation
 from langchain_hybridflow.routing.fixed import AlwaysCloud, AlwaysEdge
+from langchain_hybridflow.routing.guarded import GuardedPredictor
 from langchain_hybridflow.routing.policy import KeepLocal, Policy, Verdict, ask_policy
 from langchain_hybridflow.routing.prediction import (
     AnswerPredictor,
@@ -25,9 +29,13 @@ __all__ = [
     "AlwaysCloud",
     "AlwaysEdge",
     "AnswerPredictor",
+    "CappedRouter",
     "Content",
+    "DefaultRouter",
     "DifficultyRouter",
     "EdgeAnswer",
+    "Explanation",
+    "GuardedPredictor",
     "KeepLocal",
     "Needs",
     "PlanRouter",

@@ -25,6 +25,8 @@ class Prediction:
         seconds: Expected time to the whole answer of each tier, in seconds; likewise.
         cost_usd: Expected cost on each tier, in USD; likewise. The costs of the request, which
             come from the prices of the models, go before it.
+        why: What it was foreseen from, in words for the decision's reason, which never quotes the
+            text; empty says nothing.
 
     Raises:
         RoutingError: A quality is not in 0..1, or another number is negative or not finite.
@@ -39,6 +41,7 @@ class Prediction:
     output_tokens: Mapping[Tier, float] = field(default_factory=dict)
     seconds: Mapping[Tier, float] = field(default_factory=dict)
     cost_usd: Mapping[Tier, float] = field(default_factory=dict)
+    why: str = ""
 
     def __post_init__(self) -> None:
         # Comparisons with NaN are false: what is not known to be right is wrong.

@@ -34,6 +34,8 @@ class RouteRequest:
 
     Attributes:
         text: What is asked: the task of a subtask, or the last human message of a plain call.
+        tag: What kind of request it is, in the application's own words, such as "maths"; `None`
+            if nobody has said. Calls say it as `hybridflow_tag` in their config.
         prompt: All text that would be sent: of every message, of tool calls and their results
             and, if there is a policy to read it, of tools, schemas and other call options.
         attachments: Whether something would be sent that `prompt` cannot show: an image, audio,
@@ -62,6 +64,7 @@ class RouteRequest:
     """
 
     text: str
+    tag: str | None = None
     prompt: str = ""
     attachments: bool = False
     needs: Needs = _NO_NEEDS

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from langchain_hybridflow.budget import NOTHING, Amounts, BudgetSnapshot, Limits
 from langchain_hybridflow.errors import ConfigurationError
@@ -161,6 +161,9 @@ class UtilityRouter:
         ('cloud', 0.3, 0.2, 100.0)
     """
 
+    name: ClassVar[str] = "utility"
+    """What its decisions call it."""
+
     def __init__(
         self,
         predictor: Predictor,
@@ -195,7 +198,7 @@ class UtilityRouter:
             delay_s=delay_s(request, prediction),
             price=self.rule.price(request.budget),
         )
-        return decision_of(request, prediction, weighing, router="utility")
+        return decision_of(request, prediction, weighing, router=self.name)
 
     def route_plan(
         self, plan: Plan, requests: Mapping[str, RouteRequest]
@@ -240,7 +243,8 @@ class UtilityRouter:
             f"at {selection.cost.usd} USD (price {price:.4g}/USD)"
         )
         return {
-            one: _planned(requests[one], predictions[one], tiers[one], price, words) for one in ids
+            one: _planned(requests[one], predictions[one], tiers[one], price, words, self.name)
+            for one in ids
         }
 
     def _extra_usd(self, request: RouteRequest, prediction: Prediction) -> float | None:
@@ -301,20 +305,26 @@ def decision_of(
 
 
 def _planned(
-    request: RouteRequest, prediction: Prediction, tier: Tier, price: float, words: str
+    request: RouteRequest,
+    prediction: Prediction,
+    tier: Tier,
+    price: float,
+    words: str,
+    router: str,
 ) -> RouteDecision:
     return RouteDecision(
         tier=tier,
         score=round(prediction.gain, 9),
         price=price,
         reason=f"{_foreseen(prediction)}: {words}",
-        router="utility_plan",
+        router=f"{router}_plan",
         expected_cost_usd=request.expected_cost_usd.get(tier),
     )
 
 
 def _foreseen(prediction: Prediction) -> str:
-    return f"edge {prediction.edge_quality:.2f}, cloud {prediction.cloud_quality:.2f}"
+    said = f"edge {prediction.edge_quality:.2f}, cloud {prediction.cloud_quality:.2f}"
+    return f"{prediction.why}: {said}" if prediction.why else said
 
 
 def _unknown_cost(gain: float, price: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Self
 
 from langchain_hybridflow.budget import BudgetSnapshot, Usage, estimate_prompt_tokens
 from langchain_hybridflow.calls.steps import Script, Snapshot
@@ -77,6 +79,28 @@ class PredictorVerifier:
             unknown_cost_usd=unknown_cost_usd,
         )
 
+    @classmethod
+    def load(cls, directory: Path | str, **options: float) -> Self:
+        """Load the predictor of a router of `hybridflow train`, at the point it was tuned to.
+
+        That is the point of `hybridflow router tune --after-edge`. A router that decides by
+        embeddings is not loaded so: give its predictor and `min_gain` to the verifier itself.
+
+        Args:
+            directory: Where the router is.
+            options: Arguments of the verifier; `min_gain` goes before the operating point.
+
+        Raises:
+            ArtifactError: It cannot be loaded as it is.
+            ConfigurationError: It was trained without the length of the edge's answers.
+            MissingExtraError: The extra `learning` is not installed.
+        """
+        from langchain_hybridflow.learning import load_router
+
+        saved = load_router(directory)
+        saved.predictor.views["text"].at(answered=True)
+        return cls(saved.predictor, **{"min_gain": saved.after_edge_min_gain, **options})
+
     @property
     def reads_logprobs(self) -> bool:
         """Whether the edge model is to be asked for log-probabilities: if the predictor says so."""
@@ -99,7 +123,8 @@ class PredictorVerifier:
             delay_s=0.0 if asked.on_critical_path is False else prediction.seconds.get("cloud"),
             price=self.rule.price(budget),
         )
-        return Verdict(not weighing.cloud, score=weighing.gain, reason=weighing.reason)
+        reason = f"{prediction.why}: {weighing.reason}" if prediction.why else weighing.reason
+        return Verdict(not weighing.cloud, score=weighing.gain, reason=reason)
 
 
 def _asked(request: VerifyRequest) -> RouteRequest:

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 
 import pytest
+from langgraph.types import RetryPolicy
 
 from langchain_hybridflow import errors
 from langchain_hybridflow.errors import (
@@ -54,6 +55,10 @@ def test_error_keeps_its_message_and_facts_when_it_travels(
 def test_every_error_is_in_one_tree() -> None:
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), HybridFlowError)
+
+
+def test_langgraph_does_not_repeat_what_fails_on_purpose() -> None:
+    assert not RetryPolicy().retry_on(HybridFlowError("no"))
 
 
 @pytest.mark.parametrize(

@@ -450,6 +450,11 @@ def test_price_is_learnt_anew_when_its_note_cannot_be_read(
 # --------------------------------------------------------------------------------- in a budget
 
 
+def morning() -> MemoryLedger:
+    """A ledger with most of a day before it, whatever the time is now."""
+    return MemoryLedger(ManualClock(), epoch_s=1_000 * 86_400 + 600)
+
+
 def spent_run(budget: Budget, *, calls: int = 20, user: str = "ada") -> Any:
     values = budget.scope_values({"configurable": {"user_id": user}})
     run = budget.start_run(scope_values=values)
@@ -465,7 +470,8 @@ def test_routers_see_no_price_without_pacing() -> None:
 
 
 def test_routers_see_the_price_per_usd() -> None:
-    run = spent_run(Budget(limit_usd=1, window="day", pacing=Pacing(expected_calls=100)))
+    pacing = Pacing(expected_calls=100)
+    run = spent_run(Budget(limit_usd=1, window="day", pacing=pacing, ledger=morning()))
     assert run.snapshot().shadow_price > 0.05 / 0.02
 
 
@@ -487,7 +493,9 @@ def test_budgets_of_one_name_in_one_ledger_share_the_price() -> None:
 
 def test_users_with_a_window_have_prices_of_their_own() -> None:
     budget = Budget(
-        scopes=[Scope("user", Limits(usd=1), window="day")], pacing=Pacing(expected_calls=50)
+        scopes=[Scope("user", Limits(usd=1), window="day")],
+        pacing=Pacing(expected_calls=50),
+        ledger=morning(),
     )
     ada = spent_run(budget, user="ada").snapshot().shadow_price
     bob = spent_run(budget, user="bob", calls=1).snapshot().shadow_price

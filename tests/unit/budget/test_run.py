@@ -24,9 +24,10 @@ from langchain_hybridflow.budget import (
 )
 from langchain_hybridflow.budget.about import about_key
 from langchain_hybridflow.budget.allowance import Shortfall
+from langchain_hybridflow.budget.settings import budget_from_settings, budget_settings
 from langchain_hybridflow.budget.snapshot import BudgetSnapshot
 from langchain_hybridflow.budget.stores.sqlite import SQLiteLedger
-from langchain_hybridflow.errors import BudgetExceeded, LedgerUnavailable
+from langchain_hybridflow.errors import BudgetExceeded, ConfigurationError, LedgerUnavailable
 from langchain_hybridflow.testing import ManualClock, OutageLedger
 
 CALL = Amounts(cloud_tokens=100, cloud_calls=1)
@@ -94,6 +95,37 @@ async def test_what_was_spent_beyond_the_limit_is_seen_in_the_budget(face: Face)
     assert state["allowance"] == {"usd": "0.000000", "cloud_tokens": 200, "cloud_calls": 2}
     await face.do(run, "release", held)
     assert budget.snapshot()["allowance"]["cloud_calls"] == 1
+
+
+async def test_limit_that_nobody_may_lift_is_not_asked_about(face: Face) -> None:
+    budget = Budget(
+        max_cloud_calls=2,
+        per_run=Limits(cloud_calls=1),
+        on_exhausted="ask",
+        liftable=["run"],
+    )
+    person = Person(calls=5)
+    run = budget.start_run(ask=person)
+    await spend(face, run, "a", "b")  # the second one is beyond the run's own limit
+    with pytest.raises(BudgetExceeded) as caught:
+        await face.do(run, "reserve", "c", CALL)
+    assert caught.value.scope == "budget"
+    assert [one["scope"] for asked in person.asked for one in asked["limits"]] == ["run"]
+    with pytest.raises(BudgetExceeded):
+        await face.do(budget.start_run(ask=person), "reserve", "a", CALL)
+    assert len(person.asked) == 1
+
+
+@pytest.mark.parametrize("names", ["run", ["rnu"], ["user"]])
+def test_limits_to_lift_are_those_of_known_scopes(names: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"liftable.*'budget', 'run'"):
+        Budget(liftable=names)
+
+
+@pytest.mark.parametrize("names", [None, (), ("run",)])
+def test_limits_to_lift_are_written_down(names: Any) -> None:
+    plain = json.loads(json.dumps(budget_settings(Budget(liftable=names))))
+    assert budget_from_settings(plain).liftable == names
 
 
 async def test_other_runs_are_refused_all_the_more(face: Face) -> None:

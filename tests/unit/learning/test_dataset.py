@@ -134,3 +134,16 @@ def test_concatenated_tables_have_none_where_a_column_is_missing() -> None:
 def test_training_data_are_refused_when_nothing_can_be_learnt(data: Dataset, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         data.check_trainable()
+
+
+def test_tags_may_be_missing_in_some_rows_or_all() -> None:
+    table = {name: [value] * 4 for name, value in ROW.items()} | {"question": list("wxyz")}
+    found = Dataset.from_rows(table | {"category": ["law", None, float("nan"), " "]})
+    assert found.tags == ("law", "", "", "")
+    assert Dataset.from_rows(table | {"category": [None] * 4}).tags is None
+
+
+@pytest.mark.parametrize("length", [None, float("nan"), float("inf"), -5])
+def test_lengths_of_answers_count_only_if_all_are_known(length: float | None) -> None:
+    table = {name: [value] * 2 for name, value in ROW.items()} | {"question": list("xy")}
+    assert Dataset.from_rows(table | {"weak_answer_chars": [10, length]}).answer_chars is None

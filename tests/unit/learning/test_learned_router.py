@@ -9,6 +9,7 @@ import pytest
 from langchain_hybridflow.budget import BudgetSnapshot
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.learning import LearnedRouter
+from langchain_hybridflow.learning._stages import Stages
 from langchain_hybridflow.learning.features import FEATURE_SCHEMA, structure_matrix
 from langchain_hybridflow.routing import (
     AnswerPredictor,
@@ -103,7 +104,8 @@ def test_a_long_answer_of_the_edge_raises_the_gain(router: LearnedRouter) -> Non
 
 
 def test_predictor_refuses_an_answer_when_it_was_trained_without_any() -> None:
-    predictor = replace(trained()[0], after=None)
+    predictor, _ = trained()
+    predictor = replace(predictor, views={"text": Stages(before=predictor.views["text"].before)})
     with pytest.raises(ConfigurationError, match="trained without the length"):
         predictor.predict_answered([SUM], [EdgeAnswer(text="7")])
 
@@ -167,3 +169,50 @@ def test_structure_of_a_row_is_that_of_its_request(
         ),
     ):
         assert structure_values(request) == rows_like(request)
+
+
+def test_declared_tag_counts(router: LearnedRouter) -> None:
+    text = "Something that looks like none of them."
+    said = [replace(PROOF, text=text, tag=tag) for tag in ("proof", "riddle", "sum")]
+    proof, riddle, total = router.predictor.predict(said)
+    assert proof.gain > riddle.gain
+    assert total.edge_quality > riddle.edge_quality
+
+
+@pytest.mark.parametrize("tag", [None, "cookery", ""])
+def test_text_alone_decides_when_the_tag_is_unknown(router: LearnedRouter, tag: str | None) -> None:
+    said = replace(SUM, tag=tag)
+    answer = EdgeAnswer(text="x" * 300)
+    assert router.predictor.predict([said]) == router.predictor.predict([SUM])
+    ((late,), (plain,)) = (
+        router.predictor.predict_answered([one], [answer]) for one in (said, SUM)
+    )
+    assert late == plain
+
+
+def test_requests_with_and_without_tags_may_come_together(router: LearnedRouter) -> None:
+    texts = columns(12, seed=3)["question"]
+    tags = [None, "proof", "cookery", "sum"] * 3
+    requests = [RouteRequest(text=x, tag=tag) for x, tag in zip(texts, tags, strict=True)]
+    together = router.predictor.predict(requests)
+    for request, found in zip(requests, together, strict=True):
+        (alone,) = router.predictor.predict([request])
+        assert found.gain == pytest.approx(alone.gain, abs=1e-5)
+
+
+def test_tag_of_a_batch_is_that_of_its_requests(router: LearnedRouter) -> None:
+    predictor = trained()[0]
+    data = dataset(30, seed=4)
+    found = predictor.foresee(data.questions, structure=data.structure, tags=data.tags)
+    requests = [
+        RouteRequest(text=text, tag=tag)
+        for text, tag in zip(data.questions, data.tags or (), strict=True)
+    ]
+    gains = [one.gain for one in predictor.predict(requests)]
+    assert found.gain == pytest.approx(gains, abs=1e-5)
+
+
+def test_explanation_of_a_tagged_request_adds_up(router: LearnedRouter) -> None:
+    found = router.explain(replace(PROOF, tag="proof"))
+    total = found.start + sum(amount for _, amount in found.contributions)
+    assert total == pytest.approx(found.prediction.gain, abs=1e-4)

@@ -5,6 +5,7 @@ import pytest
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.learning import TrainingSettings, train
 from langchain_hybridflow.learning._models import Blend
+from langchain_hybridflow.learning._stages import Stages
 from langchain_hybridflow.learning.state import from_state, to_state
 from tests.unit.learning.outcomes import dataset, trained
 
@@ -25,8 +26,11 @@ def test_blend_survives_as_a_state() -> None:
     from dataclasses import replace
 
     predictor, _ = trained()
-    model = predictor.before.model
-    blended = replace(predictor, before=replace(predictor.before, model=Blend((model,), (1.0,))))
+    stage = predictor.views["text"].before
+    blended = replace(
+        predictor,
+        views={"text": Stages(before=replace(stage, model=Blend((stage.model,), (1.0,))))},
+    )
     other = dataset(20, seed=1)
     gains = [
         p.foresee(other.questions, structure=other.structure).gain
@@ -36,7 +40,8 @@ def test_blend_survives_as_a_state() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"before": {}}, {"before": None}, {"representation": {"tags": []}}, {"costs": 1}]
+    "change",
+    [{"views": {"text": {}}}, {"views": None}, {"representation": {"tags": []}}, {"costs": 1}],
 )
 def test_state_of_something_else_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match="no state of a trained predictor"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,3 +124,46 @@ def test_calibration_undoes_shrinkage_and_keeps_probabilities_and_gain_consisten
     assert found_cloud - found_edge == pytest.approx(gain)
     assert found_edge.min() >= 0
     assert found_cloud.max() <= 1
+
+
+def test_training_survives_when_every_optional_column_has_holes() -> None:
+    holes: list[Any] = [None, float("nan"), float("inf"), 3.0] * 50
+    names = ("difficulty", "expected_output_tokens", "depth", "fan_out", "correct:other")
+    tags = [None, "sum", "proof", float("nan")] * 50
+    data = dataset(200, tag=tags, cloud_tokens=holes, **dict.fromkeys(names, holes))
+    predictor, _ = train(data, settings=FAST)
+    other = dataset(30, seed=1)
+    found = predictor.foresee(other.questions, structure=other.structure, tags=other.tags)
+    assert np.isfinite(found.gain).all()
+    assert "" not in predictor.tags
+
+
+def test_declared_tags_are_reported_and_measured_apart() -> None:
+    predictor, report = trained()
+    assert set(report.views) == {"tag"}
+    assert report.views["tag"].after is not None
+    found = evaluate(predictor, dataset(seed=1), draws=20)
+    assert found.with_tag is not None
+    assert found.with_tag.apgr_interval is not None
+    assert found.with_tag.after is not None
+
+
+def test_tag_counts_for_more_than_the_text_when_the_text_says_nothing() -> None:
+    data = dataset(600)
+    vague = replace(data, questions=tuple(f"Number {row}?" for row in range(len(data))))
+    _, report = train(vague, settings=FAST)
+    told = report.views["tag"].before.apgr
+    untold = report.before.candidates[report.before.chosen].apgr
+    assert told is not None
+    assert untold is not None
+    assert told > untold + 0.1
+
+
+def test_validation_takes_fewer_trees_than_the_router() -> None:
+    from langchain_hybridflow.learning._choosing import VALIDATION_TREES
+
+    settings = TrainingSettings(models=("forest",), trees=VALIDATION_TREES + 10)
+    predictor, _ = train(dataset(120), settings=settings)
+    model = predictor.views["text"].before.model
+    assert isinstance(model, FlatForest)
+    assert len(model.roots) == VALIDATION_TREES + 10

@@ -68,3 +68,28 @@ def test_bound_that_cannot_be_kept_is_refused(bounds: dict[str, float], message:
 def test_too_few_questions_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="too few to tune"):
         tune(PREDICTOR, dataset(49, seed=1), target_share=0.5)
+
+
+def test_point_after_the_edge_is_what_a_verifier_does() -> None:
+    gain = PREDICTOR.foresee(
+        DATA.questions,
+        structure=DATA.structure,
+        answer_chars=DATA.answer_chars,
+        no_answer=DATA.no_answer,
+    ).gain
+    found = tune(PREDICTOR, DATA, target_share=0.4, after_edge=True)
+    chosen = gain > found.min_gain
+    assert found.cloud_share == pytest.approx(chosen.mean())
+    assert found.accuracy > tune(PREDICTOR, DATA, target_share=0.4).accuracy
+
+
+def test_edge_is_paid_for_every_question_when_it_answers_first() -> None:
+    points = operating_points(PREDICTOR, DATA, after_edge=True)
+    assert points[0].usd_per_question == pytest.approx(0.001)
+    assert points[-1].usd_per_question == pytest.approx(0.011)
+
+
+def test_point_after_the_edge_needs_the_length_of_answers() -> None:
+    data = dataset(60, seed=1, edge_answer_chars=None)
+    with pytest.raises(ConfigurationError, match="edge_answer_chars"):
+        tune(PREDICTOR, data, target_share=0.4, after_edge=True)

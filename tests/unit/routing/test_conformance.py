@@ -6,6 +6,8 @@ import langchain_hybridflow.routing as routing
 from langchain_hybridflow.routing import (
     AlwaysCloud,
     AlwaysEdge,
+    CappedRouter,
+    DefaultRouter,
     DifficultyRouter,
     RandomRouter,
     Router,
@@ -27,6 +29,11 @@ class TestAlwaysCloud(RouterConformance):
         return AlwaysCloud()
 
 
+class TestDefaultRouter(RouterConformance):
+    def make_router(self) -> Router:
+        return DefaultRouter()
+
+
 class TestDifficultyRouter(RouterConformance):
     def make_router(self) -> Router:
         return DifficultyRouter()
@@ -45,6 +52,11 @@ class TestThresholdRouter(RouterConformance):
 class TestStickyRouter(RouterConformance):
     def make_router(self) -> Router:
         return StickyRouter(RandomRouter(seed=7))
+
+
+class TestCappedRouter(RouterConformance):
+    def make_router(self) -> Router:
+        return CappedRouter(RandomRouter(seed=7), max_share=0.5, burst=1e9)
 
 
 class TestUtilityRouter(RouterConformance):

@@ -135,3 +135,13 @@ def test_failing_predictor_is_a_failed_check() -> None:
     verify = PredictorVerifier(Broken())
     assert model(verify, on_verify_error="accept").invoke("?").text == "from the edge"
     assert model(verify, on_verify_error="escalate").invoke("?").text == "from the cloud"
+
+
+def test_verdict_says_what_it_was_foreseen_from() -> None:
+    class Telling(Noting):
+        def predict_answered(self, requests: object, answers: object) -> list[Prediction]:
+            return [Prediction(edge_quality=0.9, cloud_quality=0.9, why="by text alone")]
+
+    answer = model(PredictorVerifier(Telling(0.0))).invoke("?")
+    (attempt,) = answer.response_metadata["hybridflow"]["attempts"]
+    assert attempt["verdict"].startswith("by text alone: gain 0.000")
