@@ -27,17 +27,18 @@ hypothesis.settings.load_profile(
 
 
 @pytest.fixture(scope="session")
-def require() -> Callable[[str], None]:
+def require() -> Callable[..., None]:
     """Skip the test when a module or program is missing; in CI, fail it instead.
 
-    Use it as `require("redis")` for an importable module, `require("redis-server")` for a program.
+    Use it as `require("redis")` for an importable module, `require("redis-server")` for a program,
+    and `require(name, "run `make x`")` to say what helps.
     """
 
-    def check(name: str) -> None:
+    def check(name: str, advice: str = "install it") -> None:
         importable = name.isidentifier() and importlib.util.find_spec(name) is not None
         if importable or shutil.which(name) is not None:
             return
-        message = f"{name} is neither an importable module nor a program on PATH"
+        message = f"{name} is neither an importable module nor a program on PATH: {advice}"
         if IN_CI:
             pytest.fail(f"{message}, and in CI nothing is skipped", pytrace=False)
         pytest.skip(message)

@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 
-from langchain_hybridflow import Budget, HybridFlowGraph, Price, RoutedChatModel
+from langchain_hybridflow import Budget, HybridFlowGraph, Plan, Price, RoutedChatModel, Subtask
 from langchain_hybridflow.routing import DifficultyRouter, RandomRouter
 from langchain_hybridflow.telemetry import names
 from langchain_hybridflow.testing import ScriptedChatModel
 
 PAGE = (Path(__file__).parent.parent / "docs" / "metadata.md").read_text(encoding="utf-8")
+
+PLAN = Plan(
+    subtasks=[
+        Subtask(id="1", task="What is given?", role="explain"),
+        Subtask(id="2", task="What follows?", role="generate", depends_on=["1"]),
+    ]
+)
 
 TYPES: dict[str, Any] = {
     "string": str,
@@ -72,11 +79,29 @@ def graph_records() -> list[dict[str, Any]]:
     return [answer["messages"][-1].response_metadata["hybridflow"]]
 
 
+def subtask_records() -> list[dict[str, Any]]:
+    """Records of subtasks that were answered, refused and skipped."""
+    broken = ScriptedChatModel(responses=[ValueError("no")])
+    models = [
+        routed(),
+        routed(router=RandomRouter(cloud_share=1)),
+        routed(router=RandomRouter(cloud_share=1), budget=Budget(max_cloud_calls=0)),
+        routed(edge=broken, cloud=broken),
+        routed(router=RandomRouter(cloud_share=0), verify=lambda _: False),
+    ]
+    found: list[dict[str, Any]] = []
+    for model in models:
+        graph = HybridFlowGraph(model).compile(plan=PLAN)
+        found += graph.invoke({"messages": [("user", "Why?")]})["results"].values()
+    return found
+
+
 REAL = {
     "The record of an answer": records,
     "The decision": lambda: [record["decision"] for record in records()],
     "An attempt": lambda: [one for record in records() for one in record["attempts"]],
     "The answer of a graph": graph_records,
+    "The record of a subtask": subtask_records,
 }
 
 
@@ -113,6 +138,16 @@ def test_examples_have_the_documented_types(title: str) -> None:
 def test_records_are_plain_json(title: str) -> None:
     for real in REAL[title]():
         assert json.loads(json.dumps(real, allow_nan=False)) == real
+
+
+def test_documented_moments_are_the_real_ones() -> None:
+    part = section("The record of a subtask").partition("### Moments")[2]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.*?)\|$", part, re.MULTILINE)
+    facts = {event: {*re.findall(r"`(\w+)`", told), "at", "event"} for event, told in rows}
+    moments = [one for record in subtask_records() for one in record["timeline"]]
+    for moment in moments:
+        assert set(moment) - {"purpose"} == facts[moment["event"]], moment
+    assert {one["event"] for one in moments} == facts.keys() - {"paused"}
 
 
 def test_names_of_spans_events_and_metrics_are_the_real_ones() -> None:

@@ -13,6 +13,8 @@ from langchain_hybridflow.cli.demo import demo
 from langchain_hybridflow.cli.display import INTERRUPTED, say_error
 from langchain_hybridflow.cli.evaluate import evaluate
 from langchain_hybridflow.cli.plan import plan
+from langchain_hybridflow.cli.profile import profile
+from langchain_hybridflow.cli.report import report
 from langchain_hybridflow.cli.router import router
 from langchain_hybridflow.cli.sandbox import sandbox
 from langchain_hybridflow.cli.train import train
@@ -32,8 +34,10 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(ask)
 app.command()(plan)
+app.command()(profile)
 app.command()(train)
 app.command()(evaluate)
+app.command()(report)
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(budget, name="budget")
 app.add_typer(router, name="router")

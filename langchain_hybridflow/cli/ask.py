@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from langchain_hybridflow.cli.display import (
 )
 from langchain_hybridflow.cli.live import Progress
 from langchain_hybridflow.cli.models import FORMS, ModelSpec, read_prices
+from langchain_hybridflow.cli.report import check_writable, save_run
 from langchain_hybridflow.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ Question = Annotated[
 ]
 
 
-ROUTERS = ("difficulty", "threshold", "always-edge", "always-cloud", "random")
+ROUTERS = ("default", "difficulty", "threshold", "always-edge", "always-cloud", "random")
 """The routing policies that can be chosen by name."""
 
 
@@ -58,7 +60,7 @@ def ask(
             help=f"Who decides the tier of a subtask: {', '.join(ROUTERS)}, or the directory of "
             f"a router that hybridflow train has made.",
         ),
-    ] = "difficulty",
+    ] = "default",
     planner: Annotated[
         str,
         typer.Option(
@@ -87,6 +89,10 @@ def ask(
             "auto draws on a terminal, and is quiet elsewhere."
         ),
     ] = Progress.AUTO,
+    run_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Save the run for hybridflow report."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")
     ] = False,
@@ -99,6 +105,8 @@ def ask(
     for servers given by URL. The answer goes to standard output.
     """
     text = read_question(question)
+    if run_out is not None:
+        check_writable(run_out)
     from langchain_hybridflow.cli.session import Session
 
     if approve_cloud and (as_json or not sys.stdin.isatty()):
@@ -131,6 +139,8 @@ def ask(
         say_error(f"Interrupted. Booked so far: {booked}, with what was under way at its worst.")
         raise typer.Exit(INTERRUPTED) from None
     found = session.findings()
+    if run_out is not None:
+        save_run(session.out, text, run_out)
     if as_json:
         print_json(found)
     else:

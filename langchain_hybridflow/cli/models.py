@@ -141,7 +141,7 @@ class ModelSpec:
         from langchain_openai import ChatOpenAI
         from pydantic import SecretStr
 
-        key = self._key(environ)
+        key = self.key(environ)
         if not key:
             raise ModelSpecError(
                 f"Model openai:{self.name} needs a key. Put it into the environment variable "
@@ -156,7 +156,7 @@ class ModelSpec:
             stream_usage=True,
         )
 
-    def _key(self, environ: Mapping[str, str]) -> str:
+    def key(self, environ: Mapping[str, str]) -> str:
         """Find the key; OpenAI's own goes to other servers only where nobody can listen."""
         openai_key = environ.get("OPENAI_API_KEY", "").strip()
         if self.provider == "openai":

@@ -1,24 +1,36 @@
-"""`hybridflow router show | explain | tune`: what a trained router is, thinks and does."""
+"""`hybridflow router show | explain | tune`: what a trained router is, thinks and does.
+
+`default` instead of a directory is the router that ships.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from langchain_hybridflow.cli.ask import read_question
 from langchain_hybridflow.cli.display import one_line, print_json, reports_errors, say_error, screen
+from langchain_hybridflow.cli.embeddings import Cache, Spec, embedded_for
 from langchain_hybridflow.cli.evaluate import Data
 from langchain_hybridflow.cli.figures import PLAIN, figures_table
 from langchain_hybridflow.cli.train import writing
+from langchain_hybridflow.cli.watch import drift, gate
 from langchain_hybridflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from langchain_hybridflow.learning import Dataset, Explanation, OperatingPoint, SavedRouter
+    from langchain_hybridflow.learning import (
+        Dataset,
+        Explanation,
+        LearnedRouter,
+        OperatingPoint,
+        SavedRouter,
+    )
+    from langchain_hybridflow.routing import DefaultRouter
 
 __all__ = ["router"]
 
@@ -28,31 +40,35 @@ router = typer.Typer(
     rich_markup_mode=None,
 )
 
+router.command()(gate)
+router.command()(drift)
+
 Place = Annotated[
     Path, typer.Argument(metavar="DIR", help="A router of hybridflow train.", show_default=False)
 ]
+PlaceOrDefault = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR|default",
+        help="A router of hybridflow train, or the one that ships.",
+        show_default=False,
+    ),
+]
+_DEFAULT: Final = Path("default")
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 @router.command()
 @reports_errors
-def show(directory: Place, *, as_json: AsJson = False) -> None:
+def show(directory: PlaceOrDefault, *, as_json: AsJson = False) -> None:
     """Show what a router was trained on, what it reached, and where it operates."""
-    from langchain_hybridflow.learning import load_router
-
-    manifest = load_router(directory).manifest.to_json()
+    manifest = _manifest(directory)
     if as_json:
         print_json(manifest)
         return
     console = screen()
-    metrics = dict(manifest["metrics"])
-    after = {
-        key.removeprefix("after_edge_"): metrics.pop(key)
-        for key in list(metrics)
-        if key.startswith("after_edge_")
-    }
-    rows = {"before any call": metrics} | ({"once the edge has answered": after} if after else {})
-    console.print(figures_table(f"Reached {metrics.get('how', '')}".strip(), rows))
+    title, rows = _reached(manifest["metrics"])
+    console.print(figures_table(title, rows))
     training = manifest["training_data"] | {"sha256": manifest["training_data_sha256"]}
     for title, facts in (
         ("Trained on", training),
@@ -61,6 +77,30 @@ def show(directory: Place, *, as_json: AsJson = False) -> None:
     ):
         console.print(f"\n{title}", style="bold")  # a table's own title wraps to its width
         console.print(_facts_table(facts))
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    if directory == _DEFAULT:
+        from langchain_hybridflow.routing.default import load_default
+
+        return dict(load_default().manifest)
+    from langchain_hybridflow.learning import load_router
+
+    return load_router(directory).manifest.to_json()
+
+
+def _reached(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Mapping[str, Any]]]:
+    """Return a title and a row of figures for each time that the router was measured."""
+    if "other sets" in metrics:  # the router that ships was measured on several sets
+        return "Reached on questions held out, learnt from", {
+            f"{name}, {how}": found
+            for how in ("other sets", "same sets")
+            for name, found in metrics[how].items()
+        }
+    before = {key: value for key, value in metrics.items() if not key.startswith("after_edge_")}
+    after = {key.removeprefix("after_edge_"): metrics[key] for key in metrics.keys() - before}
+    rows = {"before any call": before} | ({"once the edge has answered": after} if after else {})
+    return f"Reached {metrics.get('how', '')}".strip(), rows
 
 
 def _facts_table(facts: Mapping[str, Any]) -> Table:
@@ -80,14 +120,14 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):
-        return one_line(" ".join(map(str, value))) or "none"
+        return one_line("; ".join(map(str, value))) or "none"
     return one_line(str(value))
 
 
 @router.command()
 @reports_errors
 def explain(
-    directory: Place,
+    directory: PlaceOrDefault,
     question: Annotated[
         str | None,
         typer.Argument(help="The question; read from standard input if it is not given."),
@@ -96,15 +136,23 @@ def explain(
     answer: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The edge's answer, if it has answered.")
     ] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="What kind of question it declares to be.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say where a question would go, and which of its features speak for that."""
     text = read_question(question)
-    from langchain_hybridflow.learning import LearnedRouter
     from langchain_hybridflow.routing import EdgeAnswer, RouteRequest
 
-    learned = LearnedRouter.load(directory)
-    request = RouteRequest(text=text)
+    learned = _explainable(directory)
+    known = getattr(learned.predictor, "tags", ())
+    if tag is not None and tag not in known:
+        say_error(
+            f"Note: the router has not learnt what the tag {one_line(tag)} means, so that the text "
+            f"alone decides. It knows {one_line(', '.join(known), most=300) or 'no tags'}."
+        )
+    request = RouteRequest(text=text, tag=tag)
     found = learned.explain(request, answer=None if answer is None else EdgeAnswer(text=answer))
     decision = learned.decide(request, found.prediction)
     if as_json:
@@ -113,6 +161,16 @@ def explain(
     console = screen()
     console.print(f"{decision.tier}: {one_line(decision.reason)}", style="bold", soft_wrap=True)
     console.print(str(found), soft_wrap=True)
+
+
+def _explainable(directory: Path) -> DefaultRouter | LearnedRouter:
+    if directory == _DEFAULT:
+        from langchain_hybridflow.routing import DefaultRouter
+
+        return DefaultRouter()
+    from langchain_hybridflow.learning import LearnedRouter
+
+    return LearnedRouter.load(directory)
 
 
 def _explanation(found: Explanation) -> dict[str, Any]:
@@ -150,6 +208,15 @@ def tune(
         int | None,
         typer.Option(min=1, help="How many --limit-usd is for; as many as FILE has if not given."),
     ] = None,
+    after_edge: Annotated[
+        bool,
+        typer.Option(
+            "--after-edge",
+            help="For decisions made once the edge has answered: the point of a verifier.",
+        ),
+    ] = False,
+    embeddings: Spec = None,
+    embeddings_cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Pick the operating point on questions that the router was not trained on, and write it.
@@ -168,9 +235,12 @@ def tune(
     if len(wanted) != 1:
         raise ConfigurationError("Give one of --target-share, --limit-usd and --min-quality.")
     saved, every = load_router(directory), load_dataset(data)
+    held_out = _held_out(saved, every)
     point = pick(
         saved.predictor,
-        _held_out(saved, every),
+        held_out,
+        after_edge=after_edge,
+        embedded=embedded_for(saved.predictor, embeddings, held_out, embeddings_cache),
         target_share=target_share,
         usd_per_question=None if limit_usd is None else limit_usd / (questions or len(every)),
         min_quality=min_quality,
@@ -179,7 +249,7 @@ def tune(
     how = {"by": f"{name} {value:g}", "data": data.name, **point.as_dict()}
     del how["min_gain"]
     with writing(directory):
-        saved.tuned(point.min_gain, how).save(directory)
+        saved.tuned(point.min_gain, how, after_edge=after_edge).save(directory)
     if as_json:
         print_json(point.as_dict())
     else:

@@ -27,6 +27,7 @@ from langchain_hybridflow.planner import ChatPlanner
 from langchain_hybridflow.routing import (
     AlwaysCloud,
     AlwaysEdge,
+    DefaultRouter,
     DifficultyRouter,
     RandomRouter,
     Router,
@@ -121,6 +122,7 @@ class Session:
         report, results = self.out["report"], self.out["results"]
         models = self.flow.model.core.models
         return {
+            "question": self.out["messages"][0].text,
             "answer": self.out["answer"],
             "complete": report["complete"],
             "missing": report["missing"],
@@ -166,6 +168,7 @@ class Session:
 
 def _router(name: str, seed: int) -> Router:
     routers: dict[str, Router] = {
+        "default": DefaultRouter(),
         "difficulty": DifficultyRouter(),
         "threshold": ThresholdRouter(seed=seed),
         "always-edge": AlwaysEdge(),

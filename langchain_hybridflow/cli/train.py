@@ -19,11 +19,17 @@ from langchain_hybridflow.cli.display import (
     say_error,
     screen,
 )
+from langchain_hybridflow.cli.embeddings import Cache, Spec, embedded
 from langchain_hybridflow.cli.figures import figures, figures_table
-from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.errors import ConfigurationError, EmbeddingError
 
 if TYPE_CHECKING:
-    from langchain_hybridflow.learning import Dataset, TrainingReport
+    from langchain_hybridflow.learning import (
+        Dataset,
+        EmbeddedTexts,
+        TrainedPredictor,
+        TrainingReport,
+    )
     from langchain_hybridflow.learning.training import StageReport
 
 __all__ = ["MODELS", "models", "train", "writing"]
@@ -71,14 +77,24 @@ def train(
             "data hold the length of its answers.",
         ),
     ] = None,
+    embeddings: Spec = None,
+    embeddings_optional: Annotated[
+        bool,
+        typer.Option(
+            "--embeddings-optional", help="Train without them, and say so, if they do not answer."
+        ),
+    ] = False,
+    embeddings_cache: Cache = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Threads of the forest.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Threads to use.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Train a router on questions that both tiers have answered.
 
     All figures of the report are of questions that were held out, by groups, when the model that
-    they were measured on was fitted; the router itself is then fitted to all of them.
+    they were measured on was fitted; the router itself is then fitted to all of them. They are of
+    the text alone; what a tag that a request declares is worth, and what embeddings are, stands
+    below.
     """
     from langchain_hybridflow.learning import TrainingSettings, save_router
     from langchain_hybridflow.learning import train as fit
@@ -86,21 +102,40 @@ def train(
 
     check_free(out)
     columns, dataset = _read(data, aux, after_edge=after_edge)
+    vectors = _vectors(embeddings, dataset, embeddings_cache, optional=embeddings_optional)
     with _patience(f"Training on {len(dataset):,} questions ..."):
-        predictor, report = fit(dataset, settings=TrainingSettings(seed=seed, jobs=jobs))
+        settings = TrainingSettings(seed=seed, jobs=jobs)
+        predictor, report = fit(dataset, settings=settings, embedded=vectors)
     with writing(out):
         saved = save_router(
             out,
             predictor,
             data=dataset,
             data_sha256=_sha256(data),
-            training_data=_about_data(data, aux, columns, report),
+            training_data=_about_data(data, aux, columns, report) | _about_inputs(predictor),
             metrics=_metrics(report),
         )
     if as_json:
         print_json(_as_json(report) | {"router": str(out), "manifest_sha256": saved.sha256})
     else:
         _show(report, out, saved.sha256)
+
+
+def _vectors(
+    text: str | None, data: Dataset, cache: Path | None, *, optional: bool
+) -> EmbeddedTexts | None:
+    """Embed the questions, if that is wanted."""
+    if text is None:
+        if optional or cache is not None:
+            raise ConfigurationError("Say which embeddings: --embeddings MODEL.")
+        return None
+    try:
+        return embedded(text, data, cache)
+    except EmbeddingError as error:
+        if not optional:
+            raise
+        say_error(f"Note: trained without embeddings. {error}")
+        return None
 
 
 @contextmanager
@@ -193,6 +228,15 @@ def _about_data(
     return about | {"seed": report.settings.seed, "notes": list(report.notes)}
 
 
+def _about_inputs(predictor: TrainedPredictor) -> dict[str, Any]:
+    """Say what requests may come with beside their text."""
+    about: dict[str, Any] = {"tags": list(predictor.tags)}
+    if predictor.embedding is not None:
+        block = predictor.embedding
+        about["embeddings"] = {"name": block.name, "dimension": block.dimension}
+    return about
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -206,6 +250,15 @@ def _metrics(report: TrainingReport) -> dict[str, Any]:
         after = figures(report.after.candidates[report.after.chosen])
         found |= {f"after_edge_{key}": value for key, value in after.items()}
     return found
+
+
+def _views(report: TrainingReport) -> dict[str, Any]:
+    """Return the figures of requests of which more than the text is known."""
+    return {
+        view: figures(found.before)
+        | {"after_edge": None if found.after is None else figures(found.after)}
+        for view, found in report.views.items()
+    }
 
 
 def _as_json(report: TrainingReport) -> dict[str, Any]:
@@ -223,6 +276,7 @@ def _as_json(report: TrainingReport) -> dict[str, Any]:
         "accuracy": dict(report.baselines),
         "before": stage(report.before),
         "after_edge": stage(report.after),
+        "with": _views(report),
         "notes": list(report.notes),
     }
 
@@ -246,6 +300,7 @@ def _show(report: TrainingReport, out: Path, sha256: str) -> None:
                 f"{title}: {stage.chosen} chosen", {"random": _LOTS} | rows, bold=stage.chosen
             )
         )
+    _show_views(report)
     edge, cloud = report.baselines["always edge"], report.baselines["always cloud"]
     console.print(f"\nalways-edge is right in {edge:.1%}, always-cloud in {cloud:.1%}.")
     console.print(f"Router: {out} (manifest sha256 {sha256})", soft_wrap=True)
@@ -253,3 +308,16 @@ def _show(report: TrainingReport, out: Path, sha256: str) -> None:
         "It asks the cloud wherever that is foreseen to be better at all. On questions of its "
         "own: hybridflow evaluate; for a share, a limit or a quality: hybridflow router tune."
     )
+
+
+def _show_views(report: TrainingReport) -> None:
+    if not report.views:
+        return
+    rows = {}
+    for view, found in report.views.items():
+        rows[f"with {view}"] = figures(found.before)
+        if found.after is not None:
+            rows[f"with {view}, after the edge"] = figures(found.after)
+    console = screen()
+    console.print()
+    console.print(figures_table("If requests come with more than their text, out-of-fold", rows))

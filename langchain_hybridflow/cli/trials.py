@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from langchain_hybridflow.budget import Budget, usage_of
 from langchain_hybridflow.chat_models import RoutedChatModel
 from langchain_hybridflow.graph import HybridFlowGraph
-from langchain_hybridflow.routing import DifficultyRouter
+from langchain_hybridflow.profiling.summary import share_interval as interval
 from langchain_hybridflow.sandbox import (
     SANDBOX_PRICES,
     Problem,
@@ -135,7 +134,6 @@ class World:
             edge=self.edge,
             cloud=self.cloud,
             budget=budget,
-            router=DifficultyRouter(),
             max_output_tokens=MAX_OUTPUT_TOKENS,
         )
         return HybridFlowGraph(model)
@@ -222,18 +220,3 @@ def typical(problems: Sequence[Problem]) -> Problem:
         return 4 <= len(levels) <= 5 and min(levels) < 5 <= max(levels)
 
     return next(filter(has_both, problems), problems[0])
-
-
-def interval(successes: int, tries: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share.
-
-    Example:
-        >>> low, high = interval(19, 20)
-        >>> round(low, 2), round(high, 2)
-        (0.76, 0.99)
-    """
-    z = 1.96
-    share, square = successes / tries, z * z / tries
-    middle = (share + square / 2) / (1 + square)
-    spread = z * math.sqrt(share * (1 - share) / tries + square / (4 * tries)) / (1 + square)
-    return max(0.0, middle - spread), min(1.0, max(share, middle + spread))

@@ -22,15 +22,14 @@ from langchain_hybridflow.calls import (
     Attempt,
     AttemptFailed,
     Purchase,
-    RoutingCore,
     degrades,
     narrowed,
-    request_of,
     total_cost,
 )
 from langchain_hybridflow.calls.asking import is_approval
 from langchain_hybridflow.calls.buying import least
 from langchain_hybridflow.calls.observing import tell_move
+from langchain_hybridflow.calls.scoping import tag_here
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.calls.verifying import Desk
 from langchain_hybridflow.errors import (
@@ -40,8 +39,10 @@ from langchain_hybridflow.errors import (
     SubtaskError,
 )
 from langchain_hybridflow.graph.packets import works_of
-from langchain_hybridflow.graph.prompts import prompt_tokens, subtask_messages
+from langchain_hybridflow.graph.prompts import subtask_messages
 from langchain_hybridflow.graph.records import held_answer, no_text, summary
+from langchain_hybridflow.graph.requests import subtask_request
+from langchain_hybridflow.graph.setups import Equipped
 from langchain_hybridflow.graph.showing import show_held
 from langchain_hybridflow.graph.slots import TierSlots
 from langchain_hybridflow.graph.state import (
@@ -49,8 +50,8 @@ from langchain_hybridflow.graph.state import (
     SubtaskState,
     unfinished,
 )
-from langchain_hybridflow.graph.timing import TierTimes, TimeBox
-from langchain_hybridflow.graph.tracing import RunSpans
+from langchain_hybridflow.graph.timeline import Timeline
+from langchain_hybridflow.graph.timing import TimeBox
 from langchain_hybridflow.graph.wave import Wave, WaveRegistry
 from langchain_hybridflow.plan import Plan, Subtask
 from langchain_hybridflow.routing import PlanRouter, RouteDecision, RouteRequest, Tier
@@ -63,50 +64,26 @@ Update = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubtaskAnswerer:
+class SubtaskAnswerer(Equipped):
     """Gets a subtask answered: what all subtask nodes of one graph share.
 
     Attributes:
-        core: Decides and buys.
+        setups: Who decides and buys, and by which rules.
         slots: The slots of each tier.
         waves: Where a subtask finds the promises of those it depends on.
-        approve_cloud: Whether a person is asked before each cloud call.
         raise_errors: Whether a failed subtask ends the run.
         subtask_timeout_s: Longest model call, in seconds.
         clock: Seconds since the epoch, for records.
-        spans: The spans of runs and subtasks.
-        times: How long the calls of each tier take.
     """
 
-    core: RoutingCore
     slots: dict[Tier, TierSlots]
     waves: WaveRegistry
-    approve_cloud: bool = False
     raise_errors: bool = False
     subtask_timeout_s: float | None = None
     clock: Callable[[], float] = field(default=time.time)
-    spans: RunSpans = field(default_factory=lambda: RunSpans(None))
-    times: TierTimes = field(default_factory=TierTimes)
 
     def _request(self, subtask: Subtask, work: Update, question: str) -> RouteRequest:
-        answers = work["answers"]
-        return request_of(
-            subtask_messages(subtask, question=question, answers=answers),
-            self.core.options,
-            read_options=self.core.policy is not None,
-            text=subtask.task,
-            kept_local=work["kept_local"],
-            prompt_tokens=prompt_tokens(subtask, question=question, answers=answers),
-            subtask_id=subtask.id,
-            role=subtask.role,
-            difficulty=subtask.difficulty,
-            expected_output_tokens=subtask.expected_output_tokens,
-            depth=work["depth"],
-            fan_in=len(subtask.depends_on),
-            fan_out=work["fan_out"],
-            on_critical_path=work["on_critical_path"],
-            parent_tiers=tuple(work["parent_tiers"]),
-        )
+        return subtask_request(subtask, work, question=question, core=self.core, tag=tag_here())
 
     def plan_ahead(
         self,
@@ -148,13 +125,14 @@ class SubtaskAnswerer:
         started_at = self.clock()
         decision = self._narrowed(subtask, work, packet["question"])
         work = work | {"decision": decision.model_dump(mode="json")}
+        work["timeline"] = [*work.get("timeline", ())]  # of its own: a node may be run again
         tried = [Attempt.model_validate(attempt) for attempt in work["attempts"]]
         doubted = self.core.doubts(tier, allowed=decision.allowed, attempts=tried)
         try:
             if tier not in decision.allowed:
                 stopped = PolicyViolation(decision.reason, allowed=decision.allowed)
                 raise AttemptFailed(self.core.refusal(tier, stopped), stopped)
-            if tier == "cloud" and self.approve_cloud and not _has_asked(work, "cloud"):
+            if tier == "cloud" and self._asks(packet) and not _has_asked(work, "cloud"):
                 self._ask_person(subtask, work["decision"])
             purchase, started_at = yield from self._buy(
                 tier, subtask, work, packet["question"], run, doubted=doubted
@@ -190,6 +168,7 @@ class SubtaskAnswerer:
     def _verify(self, state: SubtaskState) -> Script[Update]:
         """Let the verifier look at the edge's answer, and send the subtask on if it will not do."""
         packet, work = state["packet"], state["work"]
+        work = work | {"timeline": [*work.get("timeline", ())]}
         subtask = Subtask.model_validate(work["subtask"])
         wave, run = self._wave_and_run(packet)
         held = work["held"]
@@ -201,7 +180,7 @@ class SubtaskAnswerer:
             policy=self.core.policy,
             lease_id=f"{subtask.id}/{uuid.uuid4().hex[:8]}",
             options=self.core.options,
-            turn=partial(self._in_turn, subtask, work, run),
+            turn=partial(self._in_turn, subtask, work, run, asks=self._asks(packet)),
             parent=self.spans.subtask(run.run_id, subtask),
         )
         verdict = yield from self.core.check(
@@ -223,16 +202,24 @@ class SubtaskAnswerer:
         return {"work": work, "next": "cloud"}
 
     def _in_turn(
-        self, subtask: Subtask, work: Update, run: RunBudget, tier: Tier, script: Script[Purchase]
+        self,
+        subtask: Subtask,
+        work: Update,
+        run: RunBudget,
+        tier: Tier,
+        script: Script[Purchase],
+        *,
+        asks: bool,
     ) -> Script[Purchase]:
         """Run a purchase of a verifier when it is approved, and the tier has a slot for it."""
-        if tier == "cloud" and self.approve_cloud and not _has_asked(work, "verify"):
+        if tier == "cloud" and asks and not _has_asked(work, "verify"):
             reason = "to verify the answer of the edge"
             self._ask_person(subtask, {"reason": reason, "expected_cost_usd": None})
-        slots = self.slots[tier]
+        slots, timeline = self.slots[tier], Timeline(work["timeline"], clock=self.clock)
+        timeline.note("queued", tier=tier, purpose="verify")
         yield slots.turn(urgency=work["urgency"], timeout_s=run.remaining_s())
         try:
-            return (yield from script)
+            return (yield from timeline.of_call(script, tier=tier, purpose="verify"))
         finally:
             slots.leave()
 
@@ -262,6 +249,8 @@ class SubtaskAnswerer:
         messages = subtask_messages(subtask, question=question, answers=work["answers"])
         slots = self.slots[tier]
         self._time_box(tier, work, run)  # nobody stands in line for nothing
+        timeline = Timeline(work["timeline"], clock=self.clock)
+        timeline.note("queued", tier=tier)
         try:
             yield slots.turn(urgency=work["urgency"], timeout_s=run.remaining_s())
         except DeadlineExceeded as late:
@@ -271,7 +260,7 @@ class SubtaskAnswerer:
             box = self._time_box(tier, work, run)
             started_at = self.clock()
             emit("started", subtask, tier=tier)
-            purchase = yield from self.core.attempt(
+            bought = self.core.attempt(
                 tier,
                 messages,
                 run=run,
@@ -282,6 +271,7 @@ class SubtaskAnswerer:
                 role=subtask.role,
                 parent=self.spans.subtask(run.run_id, subtask),
             )
+            purchase = yield from timeline.of_call(bought, tier=tier)
         except AttemptFailed as failed:
             if isinstance(failed.error, DeadlineExceeded) and failed.attempt.status == "failed":
                 self.times.note(tier, run.elapsed_s() - begun_s)
@@ -316,6 +306,10 @@ class SubtaskAnswerer:
             )
             raise AttemptFailed(self.core.refusal(tier, late), late)
         return box
+
+    def _asks(self, packet: Mapping[str, Any]) -> bool:
+        """Whether a person is asked: a run that began so goes on so, whoever resumes it."""
+        return bool(packet.get("approve_cloud")) or self.approve_cloud
 
     def _ask_person(self, subtask: Subtask, decision: Mapping[str, Any]) -> None:
         """Interrupt the run until a person has approved the cloud call; raise if they do not."""
@@ -364,6 +358,7 @@ class SubtaskAnswerer:
             ended_at=self.clock(),
             message_id=None if message is None else message.id,
             inputs_hash=work["inputs_hash"],
+            timeline=work.get("timeline", []),
         )
 
     def _deliver_held(

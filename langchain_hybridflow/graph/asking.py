@@ -11,7 +11,6 @@ from langgraph.types import interrupt
 
 from langchain_hybridflow.budget import Allowance, Amounts, Budget, RunBudget
 from langchain_hybridflow.budget.allowance import Shortfall
-from langchain_hybridflow.calls import RoutingCore
 from langchain_hybridflow.calls.asking import can_ask, is_approval, question
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.errors import BudgetExceeded, ConfigurationError
@@ -140,7 +139,7 @@ def asking_once(
     script: Callable[[Any], Script[Update]],
     *,
     node: str,
-    core: RoutingCore,
+    model_of: Callable[[], str],
     run_of: Callable[[Mapping[str, Any]], RunBudget],
 ) -> Callable[[Any], Script[Update]]:
     """Let the purchases of a subtask's node ask the question of its run.
@@ -148,7 +147,7 @@ def asking_once(
     Args:
         script: What the node does.
         node: Its name, to come back to.
-        core: Who answers.
+        model_of: Names the cloud's model.
         run_of: Finds the account that pays, by the node's packet.
     """
 
@@ -158,7 +157,7 @@ def asking_once(
         if not isinstance(run.ask, RunQuestion):
             return (yield from script(state))
         facts = {"subtask_id": subtask["id"], "task": subtask["task"]}
-        facts["model"] = core.models["cloud"].name
+        facts["model"] = model_of()
         answer = state.get("approval") or packet.get("approval") or {}
         calls_left = packet.get("calls_left") or 1
         run.ask.prepare(run, subtask["id"], facts, answer=answer, calls_left=calls_left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -49,6 +49,7 @@ from langchain_hybridflow.graph.questions import in_context, question_in
 from langchain_hybridflow.graph.state import FlowState, unfinished
 from langchain_hybridflow.graph.subtask import SubtaskRunner
 from langchain_hybridflow.graph.summary import final_answer, run_report
+from langchain_hybridflow.graph.timeline import Moment, Timeline
 from langchain_hybridflow.graph.wave import FinalHold, Wave
 from langchain_hybridflow.plan import Plan, PlanIssue, Subtask
 from langchain_hybridflow.planner import (
@@ -118,6 +119,7 @@ class Conductor:
             "question": in_context(text, before),
             "run_id": run_id,
             "kept_local": was_kept_local(state["messages"]),
+            "approve_cloud": self.runner.approve_cloud,
             "answer": "",
             "report": {},
             "results": Overwrite({}),
@@ -256,23 +258,25 @@ class Conductor:
         self, state: FlowState, planner: ChatPlanner, writer: PlanWriter
     ) -> Script[Update]:
         run = self.runner.waves.run(state["run_id"], self.runner.core.budget)
+        moments: list[Moment] = []
+        timeline = Timeline(moments, clock=self.runner.clock)
         try:
             core, tier = planner.place(
                 self.runner.core, state["question"], kept_local=state["kept_local"]
             )
             slots = self.runner.slots[tier]
+            timeline.note("queued", tier=tier)
             yield slots.turn(urgency=BEFORE_ALL, timeout_s=run.remaining_s())
         except (DeadlineExceeded, PolicyViolation) as error:
             plan = single_subtask(state["question"])
             single = Planning(plan, "fallback", reason=describe_error(error))
             return (yield from self._planned(state, single))
         try:
-            planning = yield from planner.script(
-                state["question"], core=core, tier=tier, run=run, writer=writer
-            )
+            script = planner.script(state["question"], core=core, tier=tier, run=run, writer=writer)
+            planning = yield from timeline.of_call(script, tier=tier)
         finally:
             slots.leave()
-        return (yield from self._planned(state, planning))
+        return (yield from self._planned(state, planning, moments))
 
     def _own_plan(self, planner: Planner, state: FlowState) -> Planning:
         try:
@@ -297,7 +301,9 @@ class Conductor:
         except Exception as error:  # noqa: BLE001 - somebody else's planner: contained, recorded
             return fallback(state["question"], planner, error)
 
-    def _planned(self, state: FlowState, planning: Planning) -> Script[Update]:
+    def _planned(
+        self, state: FlowState, planning: Planning, moments: Sequence[Moment] = ()
+    ) -> Script[Update]:
         """Give the waiting nodes the rest of the plan, and write it to the state."""
         wave = self.runner.waves.get(state["wave"])
         if wave is not None and wave.has_slots:
@@ -311,7 +317,8 @@ class Conductor:
         else:
             yield from self._plan_ahead(planning.plan, state)
         _emit_plan(planning)
-        return {"plan": planning.plan.model_dump(mode="json"), "planning": planning.to_json()}
+        record = planning.to_json() | {"timeline": list(moments)}
+        return {"plan": planning.plan.model_dump(mode="json"), "planning": record}
 
     # sends: what is left to do goes out as one wave
 
@@ -322,6 +329,7 @@ class Conductor:
             "run_id": state["run_id"],
             "question": state["question"],
             "kept_local": state["kept_local"],
+            "approve_cloud": state.get("approve_cloud", False),
             "approval": state.get("approval") or {},
         }
         if not state.get("plan"):

@@ -17,10 +17,10 @@ from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.graph.conductor import Conductor
 from langchain_hybridflow.graph.nodes import Node
 from langchain_hybridflow.graph.reading import FlowGraph
+from langchain_hybridflow.graph.setups import ContextSetups, FixedSetup, Setup, Setups
 from langchain_hybridflow.graph.slots import TierSlots
 from langchain_hybridflow.graph.state import FlowInput, FlowOutput, FlowState
 from langchain_hybridflow.graph.subtask import SubtaskRunner
-from langchain_hybridflow.graph.tracing import RunSpans
 from langchain_hybridflow.graph.wave import WaveRegistry
 from langchain_hybridflow.plan import Plan
 from langchain_hybridflow.planner import ChatPlanner, Planner
@@ -40,7 +40,13 @@ class HybridFlowGraph:
     `{"messages": [...]}` and returns `answer`, `plan`, `results`, `report` and `messages`.
 
     Args:
-        model: Both tiers, with router and budget.
+        model: Both tiers, with router and budget; or a function that makes it for a run's runtime
+            context, so that each run can choose. It is called once for equal contexts, in a thread
+            where the event loop must not wait; budgets that are to share their limits need one
+            ledger. The graph is then drawn with all ways that a context can open.
+        context_schema: The class of the runtime context (`invoke(..., context=...)`, the form in
+            Studio), with a default for each field. A frozen dataclass or pydantic model if models
+            are made from it.
         planner: Who plans. "auto" is the edge model, with trivial questions going without a plan;
             "always" is the edge model for every question; a chat model is wrapped in a
             `ChatPlanner`; anything with `plan(question) -> Plan` is a `Planner`.
@@ -54,7 +60,8 @@ class HybridFlowGraph:
             edge gives the final answer; a process that dies leaves it to expire.
         approve_cloud: Whether each cloud call waits for a person (a LangGraph interrupt, resumed
             with `Command(resume={"approve": True})`); needs a checkpointer, and a planner that is
-            not in the cloud.
+            not in the cloud. A function says it for each context. A run that began with it goes
+            on with it, however it is resumed.
         on_subtask_error: "continue" skips what depends on a failed subtask and says in the answer
             what is missing; "raise" ends the run with a SubtaskError.
         subtask_timeout_s: Longest model call of a subtask, in seconds. The whole run is limited by
@@ -86,24 +93,20 @@ class HybridFlowGraph:
 
     def __init__(
         self,
-        model: RoutedChatModel,
+        model: RoutedChatModel | Callable[[Any], RoutedChatModel],
         *,
+        context_schema: type[Any] | None = None,
         planner: Planner | ChatPlanner | BaseChatModel | Literal["auto", "always"] = "auto",
         edge_slots: int = 1,
         cloud_slots: int = 8,
         stream_plan: bool = True,
         reserve_final: bool = False,
-        approve_cloud: bool = False,
+        approve_cloud: bool | Callable[[Any], bool] = False,
         on_subtask_error: Literal["continue", "raise"] = "continue",
         subtask_timeout_s: float | None = None,
         max_question_chars: int = 200_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not isinstance(model, RoutedChatModel):
-            raise ConfigurationError(
-                f"HybridFlowGraph needs a RoutedChatModel, got {type(model).__name__}. Wrap your "
-                f"models: HybridFlowGraph(RoutedChatModel(edge=..., cloud=...))."
-            )
         if on_subtask_error not in ("continue", "raise"):
             raise ConfigurationError(
                 f"on_subtask_error is 'continue' or 'raise', got {on_subtask_error!r}."
@@ -112,24 +115,26 @@ class HybridFlowGraph:
             raise ConfigurationError(
                 f"subtask_timeout_s must be positive, got {subtask_timeout_s!r}."
             )
-        self.model = model
         self.planner = _as_planner(planner)
-        if approve_cloud:
-            _check_planner_is_local(self.planner, model)
+        self._context_schema = context_schema
+        self._setups = _setups(model, approve_cloud, schema=context_schema, planner=self.planner)
         self._waves = WaveRegistry()
         self._runner = SubtaskRunner(
-            core=model.core,
+            setups=self._setups,
             slots={"edge": TierSlots(edge_slots), "cloud": TierSlots(cloud_slots)},
             waves=self._waves,
-            approve_cloud=approve_cloud,
             raise_errors=on_subtask_error == "raise",
             subtask_timeout_s=subtask_timeout_s,
             clock=clock,
-            spans=RunSpans(model.core.telemetry),
         )
         self._stream_plan = stream_plan
         self._reserve_final = reserve_final
         self._max_question_chars = max_question_chars
+
+    @property
+    def model(self) -> RoutedChatModel:
+        """Both tiers, with router and budget, of a run without a context."""
+        return self._setups.default.model
 
     def compile(
         self,
@@ -161,18 +166,24 @@ class HybridFlowGraph:
             max_question_chars=self._max_question_chars,
             reserve_final=self._reserve_final,
         )
-        graph = StateGraph(FlowState, input_schema=FlowInput, output_schema=FlowOutput)
-        graph.add_node("dispatch", Node(conductor.dispatch, conductor.adispatch))
-        graph.add_node("answer", Node(conductor.answer, conductor.aanswer))
+        graph = StateGraph(
+            FlowState,
+            context_schema=self._context_schema,
+            input_schema=FlowInput,
+            output_schema=FlowOutput,
+        )
+        first = self._setups
+        graph.add_node("dispatch", Node(conductor.dispatch, conductor.adispatch, first=first))
+        graph.add_node("answer", Node(conductor.answer, conductor.aanswer, first=first))
         graph.add_edge(START, "dispatch")
         sends = Node(conductor.sends, conductor.asends)
         if plan is None:
-            first = self._add_planned(graph, conductor)
+            entry = self._add_planned(graph, conductor)
             graph.add_conditional_edges("answer", sends, ["subtask", END])
         else:
-            first = self._add_given(graph, plan)
+            entry = self._add_given(graph, plan)
             graph.add_conditional_edges("answer", sends, [END])
-        graph.add_conditional_edges("dispatch", sends, first)
+        graph.add_conditional_edges("dispatch", sends, entry)
         compiled = FlowGraph.of(graph.compile(checkpointer, name=name, **kwargs))
         return compiled.with_config({"max_concurrency": _MAX_CONCURRENCY})
 
@@ -180,7 +191,7 @@ class HybridFlowGraph:
         self, graph: StateGraph[Any, Any, Any, Any], conductor: Conductor
     ) -> list[str]:
         """Add generic nodes: a planner, and one node that is sent as often as there is work."""
-        graph.add_node("plan", Node(conductor.plan, conductor.aplan))
+        graph.add_node("plan", Node(conductor.plan, conductor.aplan, first=self._setups))
         graph.add_node("subtask", self._runner.node("subtask"))
         graph.add_edge("plan", "answer")
         graph.add_edge("subtask", "answer")
@@ -201,6 +212,40 @@ class HybridFlowGraph:
             graph.add_node(node_name, self._runner.node(node_name), destinations=dependents or None)
         graph.add_edge(Conductor.node_name(plan.sink), "answer")
         return [Conductor.node_name(subtask) for subtask in plan.subtasks if not subtask.depends_on]
+
+
+def _setups(
+    model: Any, approve_cloud: Any, *, schema: type[Any] | None, planner: Planner | ChatPlanner
+) -> Setups:
+    """Make the setup of all runs, or what makes one for each context."""
+    chooses_model = callable(model) and not isinstance(model, RoutedChatModel)
+    if not chooses_model:
+        _check_is_routed(model)
+
+    def setup_of(context: Any) -> Setup:
+        made = model(context) if chooses_model else model
+        _check_is_routed(made)
+        asks = bool(approve_cloud(context) if callable(approve_cloud) else approve_cloud)
+        if asks:
+            _check_planner_is_local(planner, made)
+        return Setup(made, asks)
+
+    if not (chooses_model or callable(approve_cloud)):
+        return FixedSetup(setup_of(None))
+    if schema is None:
+        raise ConfigurationError(
+            "A model, or approve_cloud, that is a function is given the runtime context of each "
+            "run: say what that is with context_schema=..., a frozen dataclass for example."
+        )
+    return ContextSetups(setup_of, schema)
+
+
+def _check_is_routed(model: object) -> None:
+    if not isinstance(model, RoutedChatModel):
+        raise ConfigurationError(
+            f"HybridFlowGraph needs a RoutedChatModel, got {type(model).__name__}. Wrap your "
+            f"models: HybridFlowGraph(RoutedChatModel(edge=..., cloud=...))."
+        )
 
 
 def _check_planner_is_local(planner: Planner | ChatPlanner, model: RoutedChatModel) -> None:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.errors import GraphDrained
 
 from langchain_hybridflow.calls.tether import RunAbandoned
 
-__all__ = ["Node"]
+__all__ = ["First", "Node"]
+
+
+class First(Protocol):
+    """What a node does before its own work, blocking or awaiting."""
+
+    def perform(self) -> object:
+        """Do it, and return what is to be kept until the node has ended."""
+        ...
+
+    async def aperform(self) -> object:
+        """Do it without blocking the event loop."""
+        ...
 
 
 class Node(RunnableLambda[Any, Any]):
@@ -24,8 +36,11 @@ class Node(RunnableLambda[Any, Any]):
         self,
         func: Callable[[Any, RunnableConfig], Any],
         afunc: Callable[[Any, RunnableConfig], Awaitable[Any]],
+        *,
+        first: First | None = None,
     ) -> None:
         super().__init__(func, afunc)
+        self._first = first
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the sync face.
@@ -36,11 +51,13 @@ class Node(RunnableLambda[Any, Any]):
         """
         face: Any = self.func
         try:
+            kept = self._first.perform() if self._first is not None else None  # noqa: F841
             return face(input, config or {})
         except RunAbandoned as gone:
             raise GraphDrained(str(gone)) from gone
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the async face."""
+        kept = await self._first.aperform() if self._first is not None else None  # noqa: F841
         face: Any = self.afunc
         return await face(input, config or {})

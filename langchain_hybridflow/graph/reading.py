@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from contextlib import nullcontext
 from contextvars import copy_context
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any, Self
 from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
 
-from langchain_hybridflow.calls.helper import Helper
+from langchain_hybridflow.calls.helper import Helper, has_ended
 from langchain_hybridflow.calls.tether import Tether, tether_here
 
 __all__ = ["FlowGraph"]
@@ -95,7 +96,7 @@ def _read(items: Iterator[Any]) -> Generator[Any]:
         try:
             helper = Helper(context) if is_main else None
             while True:
-                item = helper.submit(following).result() if helper else context.run(following)
+                item = _awaited(helper.submit(following)) if helper else context.run(following)
                 if isinstance(item, _End):
                     break
                 yield item
@@ -113,6 +114,11 @@ def _read(items: Iterator[Any]) -> Generator[Any]:
             raise item.error
     finally:
         del item  # the traceback has this frame: no cycle
+
+
+def _awaited(outcome: Future[Any]) -> Any:
+    has_ended(outcome)
+    return outcome.result()
 
 
 def _wake(tether: Tether) -> None:

@@ -93,4 +93,5 @@ def _unasked(
         ended_at=now,
         message_id=None,
         inputs_hash="",
+        timeline=[],
     )

@@ -11,20 +11,38 @@ from langchain_core.runnables.config import set_config_context
 from langgraph.config import get_config
 from langgraph.graph.message import push_message
 
+from langchain_hybridflow.plan import Role
 from langchain_hybridflow.routing import Tier
 
 __all__ = ["call_metadata", "show_held"]
 
 
-def call_metadata(work: Mapping[str, Any], tier: Tier, model: str) -> dict[str, Any]:
+_NS_SEPARATOR = "|"  # LangGraph's, between the tasks that a task is nested in
+_PLACE = "langgraph_checkpoint_ns"
+
+
+def call_metadata(
+    around: Mapping[str, Any], work: Mapping[str, Any], tier: Tier, model: str
+) -> dict[str, Any]:
     """Return what the messages stream and traces say of the call of a subtask.
 
+    The last subtask speaks for the run: its tokens are those of the run's own stream, so that they
+    are seen without `subgraphs=True`. Those of all others are their subgraphs'.
+
     Args:
+        around: The metadata of the node that calls.
         work: The subtask and its decision.
         tier: Who is asked.
         model: The name of the model that is asked.
     """
+    place = {}
+    if work["subtask"]["role"] == Role.GENERATE.value and _PLACE in around:
+        task = str(around[_PLACE]).rpartition(_NS_SEPARATOR)[0]
+        node = task.rpartition(_NS_SEPARATOR)[2].partition(":")[0]
+        place = {_PLACE: task, "langgraph_node": node}
     return {
+        **around,
+        **place,
         "hybridflow_subtask": work["subtask"]["id"],
         "hybridflow_role": work["subtask"]["role"],
         "hybridflow_tier": tier,
@@ -37,6 +55,6 @@ def show_held(work: Mapping[str, Any], model: str) -> None:
     """Show an edge answer that was held back while it was looked at, as one message."""
     held, config = work["held"], get_config()
     message = AIMessage(held["text"], id=held["message_id"] or uuid.uuid4().hex)
-    metadata = {**config.get("metadata", {}), **call_metadata(work, "edge", model)}
+    metadata = call_metadata(config.get("metadata", {}), work, "edge", model)
     with set_config_context({**config, "metadata": metadata}) as context:
         context.run(push_message, message, state_key=None)

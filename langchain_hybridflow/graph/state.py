@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
@@ -32,7 +32,8 @@ class SubtaskRecord(TypedDict):
     subtask it depends on has no answer). Times are seconds since the epoch: when its dependencies
     were there, when its call began, when it ended. Costs are USD as text; `None` is unknown.
     `kept_local` says that a policy ruled the cloud out, for it or for one it builds on: whatever
-    builds on it stays on the edge, too.
+    builds on it stays on the edge, too. `timeline` holds its moments (see
+    `langchain_hybridflow.graph.timeline`); records in checkpoints of older versions have none.
     """
 
     id: str
@@ -53,6 +54,7 @@ class SubtaskRecord(TypedDict):
     ended_at: float
     message_id: str | None
     inputs_hash: str
+    timeline: NotRequired[list[dict[str, Any]]]
 
 
 def merge_results(
@@ -96,15 +98,16 @@ class FlowState(FlowOutput):
 
     `question` is the text to be answered, `run_id` the account that pays, `wave` the wave that is
     open, `planning` how the plan came about (source, issues, repairs, attempts), `kept_local`
-    whether the conversation holds an answer that a policy kept on the edge, `approval` what a
-    person said when the run asked for more than its budget (`approved`, and the `allowance`), empty
-    if it did not ask.
+    whether the conversation holds an answer that a policy kept on the edge, `approve_cloud` whether
+    a person is asked before each cloud call, `approval` what they said when the run asked for more
+    than its budget (`approved`, and the `allowance`), empty if it did not ask.
     """
 
     question: str
     run_id: str
     wave: str
     kept_local: bool
+    approve_cloud: bool
     planning: dict[str, Any]
     approval: Approval
 

@@ -39,12 +39,14 @@ from langchain_hybridflow.graph.asking import asking_node, asking_once
 from langchain_hybridflow.graph.finals import DropEarmarks
 from langchain_hybridflow.graph.nodes import Node
 from langchain_hybridflow.graph.records import barred, skipped
+from langchain_hybridflow.graph.setups import Setup
 from langchain_hybridflow.graph.showing import call_metadata
 from langchain_hybridflow.graph.state import (
     SubtaskOutput,
     SubtaskState,
     inputs_hash,
 )
+from langchain_hybridflow.graph.timeline import Timeline
 from langchain_hybridflow.graph.wave import Wave
 from langchain_hybridflow.plan import Subtask
 from langchain_hybridflow.routing import Tier
@@ -72,7 +74,7 @@ class SubtaskRunner(SubtaskAnswerer):
                         wave.final.perform()
                     ended = subgraph.invoke(state, config)
                     self._check_reader(ended)
-                    self.spans.finish(state["packet"]["run_id"], ended)
+                    self._finish(state["packet"], ended)
                 if self._is_final(wave, ended):
                     dropping.perform()
             except BaseException:
@@ -88,7 +90,7 @@ class SubtaskRunner(SubtaskAnswerer):
                     if wave is not None and wave.final is not None:
                         await wave.final.aperform()
                     ended = await subgraph.ainvoke(state, config)
-                    self.spans.finish(state["packet"]["run_id"], ended)
+                    self._finish(state["packet"], ended)
                 if self._is_final(wave, ended):
                     await dropping.aperform()
             except BaseException:
@@ -96,7 +98,7 @@ class SubtaskRunner(SubtaskAnswerer):
                 raise
             return ended
 
-        return Node(run, arun)
+        return Node(run, arun, first=self.setups)
 
     @staticmethod
     def _is_final(wave: Wave | None, ended: Any) -> bool:
@@ -122,6 +124,11 @@ class SubtaskRunner(SubtaskAnswerer):
         finally:
             self._depart(packet)
 
+    def _finish(self, packet: Mapping[str, Any], ended: Any) -> None:
+        # Not in the node's own function: LangGraph looks at all that it names, to find the
+        # subgraph, and the spans are known in a run only.
+        self.spans.finish(packet["run_id"], ended)
+
     def _check_reader(self, ended: Any) -> None:
         """Leave the step unfinished if there is no result because the run's caller has gone.
 
@@ -141,8 +148,9 @@ class SubtaskRunner(SubtaskAnswerer):
         after = Node(_next, _anext)
         graph.add_conditional_edges("route", after, ["edge", "cloud", END])
         from_edge: list[str] = [*self._fallbacks("edge")]
-        asking = ["ask"] if self.core.budget.on_exhausted == "ask" else []
-        if self.core.verifier is not None:
+        may = self.setups.may
+        asking = ["ask"] if may(lambda it: it.core.budget.on_exhausted == "ask") else []
+        if may(lambda it: it.core.verifier is not None):
             # A node of its own: a run that is killed there does not lose the answer.
             graph.add_node("verify", self._asking("verify", self._verify))
             graph.add_conditional_edges("verify", after, ["cloud", *asking, END])
@@ -159,9 +167,9 @@ class SubtaskRunner(SubtaskAnswerer):
 
     def _fallbacks(self, tier: Tier) -> list[Tier]:
         if tier == "edge":
-            return ["cloud"] if self.core.on_edge_error == "fallback" else []
-        gives_way = self.approve_cloud or self.core.budget.on_exhausted != "raise"
-        return ["edge"] if gives_way or self.core.on_cloud_error == "fallback" else []
+            falls_back = self.setups.may(lambda it: it.core.on_edge_error == "fallback")
+            return ["cloud"] if falls_back else []
+        return ["edge"] if self.setups.may(_cloud_gives_way) else []
 
     def _asking(self, node: str, script: Callable[[SubtaskState], Script[Update]]) -> Node:
         """Make a node whose purchases may ask the question of the run."""
@@ -169,7 +177,7 @@ class SubtaskRunner(SubtaskAnswerer):
             asking_once(
                 script,
                 node=node,
-                core=self.core,
+                model_of=lambda: self.core.models["cloud"].name,
                 run_of=lambda packet: self._wave_and_run(packet)[1],
             )
         )
@@ -244,12 +252,16 @@ class SubtaskRunner(SubtaskAnswerer):
             "parent_tiers": [parent["tier"] for parent in parents.values()],
             "kept_local": kept_local,
             "attempts": [],
+            "timeline": [],
         }
         request = self._request(subtask, work, packet["question"])
         self.spans.subtask(packet["run_id"], subtask)
         try:
             planned = wave.planned.get(subtask.id)
-            decision = yield from self.core.decide(request, run=wave.run, planned=planned)
+            decision = yield from Timeline(work["timeline"], clock=self.clock).of_decision(
+                self.core.decide(request, run=wave.run, planned=planned),
+                expected_usd=self.core.expected_costs(request),
+            )
         except (CapabilityError, PolicyViolation) as error:
             if self.raise_errors:
                 raise SubtaskError(subtask.id, describe_error(error)) from error
@@ -262,6 +274,13 @@ class SubtaskRunner(SubtaskAnswerer):
 
 
 _YIELD: Update = {"next": ""}
+
+
+def _cloud_gives_way(setup: Setup) -> bool:
+    """Whether the edge may answer a subtask that was meant for the cloud."""
+    core = setup.core
+    is_refused = setup.approve_cloud or core.budget.on_exhausted != "raise"
+    return is_refused or core.on_cloud_error == "fallback"
 
 
 def _next(state: SubtaskState, config: RunnableConfig) -> str:  # noqa: ARG001 - a node's face
@@ -277,10 +296,10 @@ def _call_config(config: RunnableConfig, state: SubtaskState, step: Call) -> Run
     tags = [f"hybridflow:{tier}", f"hybridflow:{subtask['role']}"]
     if not step.shown:
         tags.append(TAG_NOSTREAM)  # the calls of a verifier, and what it is to look at
-    metadata = call_metadata(state["work"], tier, step.target.name)
+    around = config.get("metadata", {})
     return {
         **config,
         "run_name": f"{subtask['role']} {subtask['id']} on {tier}",
         "tags": [*config.get("tags", ()), *tags],
-        "metadata": {**config.get("metadata", {}), **metadata},
+        "metadata": call_metadata(around, state["work"], tier, step.target.name),
     }

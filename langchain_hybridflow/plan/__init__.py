@@ -21,7 +21,7 @@ from langchain_hybridflow.plan.metrics import (
 )
 from langchain_hybridflow.plan.models import Plan
 from langchain_hybridflow.plan.parse import PlanParser
-from langchain_hybridflow.plan.render import plan_to_xml, to_mermaid, to_tree
+from langchain_hybridflow.plan.render import plan_to_xml, to_html, to_mermaid, to_tree
 from langchain_hybridflow.plan.subtask import Role, Subtask
 from langchain_hybridflow.plan.validate import IssueCode, PlanIssue, validate_subtasks
 
@@ -46,6 +46,7 @@ __all__ = [
     "parse_plan",
     "plan_to_xml",
     "slack",
+    "to_html",
     "to_mermaid",
     "to_tree",
     "validate_subtasks",

@@ -115,6 +115,11 @@ class Plan(BaseModel):
     def __len__(self) -> int:
         return len(self.subtasks)
 
+    def _repr_html_(self) -> str:
+        from langchain_hybridflow.plan.render import to_html
+
+        return to_html(self)
+
     @cached_property
     def _by_id(self) -> dict[str, Subtask]:
         return {subtask.id: subtask for subtask in self.subtasks}

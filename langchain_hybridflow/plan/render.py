@@ -1,21 +1,24 @@
-"""A plan as text: for people (tree), for documents (Mermaid), and for planners (XML)."""
+"""A plan as text: for people (tree, HTML), for documents (Mermaid), and for planners (XML)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from typing import Final
 
 from langchain_hybridflow.plan._text import escape_attribute
 from langchain_hybridflow.plan.models import Plan
 from langchain_hybridflow.plan.subtask import Subtask
 
-__all__ = ["plan_to_xml", "to_mermaid", "to_tree"]
+__all__ = ["plan_to_xml", "to_html", "to_mermaid", "to_tree"]
 
 _LABEL_CHARS: Final = 60
 _TREE_CHARS: Final = 100
+_CELL_CHARS: Final = 300
+_MOST_ROWS: Final = 60
 _TIER_STYLES: Final = {
-    "edge": "fill:#e3f2e1,stroke:#3c7a3a,color:#12300f",
-    "cloud": "fill:#e1ecf7,stroke:#2b5f94,color:#0d2740",
+    "edge": "fill:#edf6fc,stroke:#0072b2,color:#1f2937",
+    "cloud": "fill:#fef3eb,stroke:#d55e00,color:#1f2937",
 }
 
 
@@ -99,6 +102,30 @@ def to_mermaid(plan: Plan, tiers: Mapping[str, str] | None = None) -> str:
             lines.append(f"    classDef {tier} {style}")
             lines.append(f"    class {','.join(members)} {tier}")
     return "\n".join(lines)
+
+
+def to_html(plan: Plan) -> str:
+    """Show a plan as a table for a notebook, in the order in which it can run.
+
+    Task texts are model output: they are shortened and escaped.
+
+    Example:
+        >>> html = to_html(Plan(subtasks=[Subtask(id="1", task="Is 1 < 2?", role="generate")]))
+        >>> "Is 1 &lt; 2?" in html
+        True
+    """
+    heads = ("Subtask", "Role", "Task", "Needs", "Difficulty")
+    rows = []
+    for subtask_id in plan.order[:_MOST_ROWS]:
+        subtask = plan[subtask_id]
+        task, needs = _one_line(subtask.task, _CELL_CHARS), ", ".join(subtask.depends_on)
+        cells = (subtask_id, subtask.role.value, task, needs, str(subtask.difficulty))
+        rows.append("".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in cells))
+    if len(plan) > _MOST_ROWS:
+        rows.append(f"<td colspan='{len(heads)}'>{len(plan) - _MOST_ROWS:,} more</td>")
+    head = "".join(f"<th style='text-align:left'>{name}</th>" for name in heads)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _label(subtask: Subtask) -> str:

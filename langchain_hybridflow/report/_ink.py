@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.ft2font import FT2Font
 
 __all__ = [
+    "BAD",
+    "CLOUD",
+    "EDGE",
     "FAINT",
+    "GRID",
     "INK",
     "MUTED",
+    "PAPER",
     "color_of",
     "fitted",
     "new_figure",
@@ -29,9 +34,13 @@ __all__ = [
 INK = "#1F2937"
 MUTED = "#5B6472"
 FAINT = "#B4BBC6"
-_GRID = "#E5E7EB"
+GRID = "#E5E7EB"
+PAPER = "#FFFFFF"
+BAD = "#B3261E"
 # Okabe and Ito's blue and vermilion, which all kinds of colour vision tell apart.
-_COLORS = {"edge": "#0072B2", "cloud": "#D55E00"}
+EDGE = "#0072B2"
+CLOUD = "#D55E00"
+_COLORS = {"edge": EDGE, "cloud": CLOUD}
 _TINTS = {"edge": "#EDF6FC", "cloud": "#FEF3EB"}
 _POINTS_PER_INCH = 72
 _ELLIPSIS = "…"
@@ -49,8 +58,13 @@ def tint_of(tier: str | None) -> str:
     return _TINTS.get(tier or "", "#F6F7F9")
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, *, extra: str = "plot") -> Figure:
     """Return an empty white figure of so many inches.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        extra: The extra to name if matplotlib is missing.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -58,7 +72,7 @@ def new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("Drawing a picture", "plot") from error
+        raise MissingExtraError("Drawing a picture", extra) from error
     return Figure(figsize=(width, height), facecolor="white")
 
 
@@ -67,7 +81,7 @@ def plain_axes(axes: Axes, *, grid: Literal["x", "y", "both"]) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
     axes.tick_params(length=0, colors=MUTED, labelsize=8.5)
-    axes.grid(axis=grid, color=_GRID, linewidth=0.8)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set(color=MUTED, fontsize=8.5)

@@ -14,20 +14,41 @@ from itertools import pairwise
 
 from langchain_hybridflow.plan import Plan
 
-__all__ = ["BOX_HEIGHT", "BOX_WIDTH", "Box", "Layout", "Line", "lay_out"]
+__all__ = ["BOX_HEIGHT", "BOX_WIDTH", "COMPACT", "Box", "Layout", "Line", "Sizes", "lay_out"]
 
 BOX_WIDTH = 2.2
 BOX_HEIGHT = 0.96
 _MARGIN = 0.2
-_GAP_BESIDE = 0.28  # between boxes of one layer
-_GAP_DOWNWARD = 0.5  # between layers, where the lines bend
-_GAP_RIGHTWARD = 0.7
 _PORTS_SHARE = 0.5  # how much of a box's side the ends of its lines may use
 _SWEEPS = 12
 
 # A node is a subtask's id, or a waypoint: (target's id, layer).
 _Node = str | tuple[str, int]
 _Layers = list[list[_Node]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large things are, in inches.
+
+    Args:
+        box_width: Of a subtask.
+        box_height: Of a subtask.
+        beside: Between the boxes of one layer.
+        downward: Between layers, where the lines bend, if time goes down.
+        rightward: Likewise, if time goes to the right.
+    """
+
+    box_width: float = BOX_WIDTH
+    box_height: float = BOX_HEIGHT
+    beside: float = 0.28
+    downward: float = 0.5
+    rightward: float = 0.7
+
+
+_FULL = Sizes()
+COMPACT = Sizes(box_width=0.5, box_height=0.24, beside=0.08, downward=0.36, rightward=0.5)
+"""For plans of hundreds of subtasks: boxes that hold an id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +101,16 @@ class Layout:
     lines: tuple[Line, ...]
 
 
-def lay_out(plan: Plan) -> Layout:
+def lay_out(plan: Plan, sizes: Sizes = _FULL) -> Layout:
     """Lay out a plan, downward or to the right, whichever is narrower.
 
     Args:
         plan: Any plan. Up to a dozen subtasks usually come out without a needless crossing.
+        sizes: How large things are.
     """
     layers, edges = _layered(plan)
     layers = _uncrossed(layers, edges)
-    both = (_placed(layers, edges, downward=downward) for downward in (True, False))
+    both = (_placed(layers, edges, sizes, downward=downward) for downward in (True, False))
     return min(both, key=lambda layout: layout.width)
 
 
@@ -174,13 +196,13 @@ def _crossings(layers: _Layers, edges: Mapping[_Node, Sequence[_Node]]) -> int:
 
 
 def _positions(
-    layers: _Layers, edges: Mapping[_Node, Sequence[_Node]], breadth: float
+    layers: _Layers, edges: Mapping[_Node, Sequence[_Node]], breadth: float, gap: float
 ) -> dict[_Node, float]:
     """Return the middle of each node across the layers, near its neighbours, without overlaps."""
     parents = _reversed(edges)
     across: dict[_Node, float] = {}
     for layer in layers:
-        across.update(zip(layer, _spread(layer, [0.0] * len(layer), breadth), strict=True))
+        across.update(zip(layer, _spread(layer, [0.0] * len(layer), breadth, gap), strict=True))
     for sweep in range(_SWEEPS):
         down = sweep % 2 == 0
         for layer in layers if down else reversed(layers):
@@ -190,18 +212,20 @@ def _positions(
                 near = (parents if down else edges)[node]
                 both = [*parents[node], *edges[node]]
                 wanted.append(_mean(both if last or not near else near, across, across[node]))
-            across.update(zip(layer, _spread(layer, wanted, breadth), strict=True))
+            across.update(zip(layer, _spread(layer, wanted, breadth, gap), strict=True))
     return across
 
 
-def _spread(layer: Sequence[_Node], wanted: Sequence[float], breadth: float) -> list[float]:
+def _spread(
+    layer: Sequence[_Node], wanted: Sequence[float], breadth: float, gap: float
+) -> list[float]:
     """Return the places nearest to those wanted, in least squares, that keep order and gaps.
 
     Isotonic regression by pooling adjacent violators, after taking the gaps out.
     """
     offsets = [0.0]
     for left, right in pairwise(layer):
-        offsets.append(offsets[-1] + (_half(left, breadth) + _half(right, breadth)) + _GAP_BESIDE)
+        offsets.append(offsets[-1] + (_half(left, breadth) + _half(right, breadth)) + gap)
     pools: list[tuple[float, int]] = []  # mean and size
     for place, offset in zip(wanted, offsets, strict=True):
         mean, size = place - offset, 1
@@ -221,27 +245,29 @@ def _half(node: _Node, breadth: float) -> float:
 def _placed(
     layers: _Layers,
     edges: Mapping[_Node, Sequence[_Node]],
+    sizes: Sizes,
     *,
     downward: bool,
 ) -> Layout:
     """Turn ordered layers into boxes and lines."""
-    breadth, length = (BOX_WIDTH, BOX_HEIGHT) if downward else (BOX_HEIGHT, BOX_WIDTH)
-    across = _positions(layers, edges, breadth)
+    wide, high = sizes.box_width, sizes.box_height
+    breadth, length = (wide, high) if downward else (high, wide)
+    across = _positions(layers, edges, breadth, sizes.beside)
     low = min(place - _half(node, breadth) for node, place in across.items()) - _MARGIN
-    high = max(place + _half(node, breadth) for node, place in across.items()) + _MARGIN
-    step = length + (_GAP_DOWNWARD if downward else _GAP_RIGHTWARD)
+    top = max(place + _half(node, breadth) for node, place in across.items()) + _MARGIN
+    step = length + (sizes.downward if downward else sizes.rightward)
     total = 2 * _MARGIN + (len(layers) - 1) * step + length
     begin = {node: _MARGIN + number * step for number, layer in enumerate(layers) for node in layer}
 
     def point(place: float, along: float) -> tuple[float, float]:
         """Time goes down or right; the first subtask of a layer is on the left or on top."""
-        return (place - low, total - along) if downward else (along, high - place)
+        return (place - low, total - along) if downward else (along, top - place)
 
     boxes = {}
     for node, along in begin.items():
         if isinstance(node, str):
             x, y = point(across[node], along + length / 2)
-            boxes[node] = Box(x - BOX_WIDTH / 2, y - BOX_HEIGHT / 2, BOX_WIDTH, BOX_HEIGHT)
+            boxes[node] = Box(x - wide / 2, y - high / 2, wide, high)
     parents = _reversed(edges)
     leaving, arriving = _ports(edges, across, breadth), _ports(parents, across, breadth)
     lines = []
@@ -258,7 +284,7 @@ def _placed(
                     points=(*passing, start, end),
                 )
             )
-    size = (high - low, total) if downward else (total, high - low)
+    size = (top - low, total) if downward else (total, top - low)
     return Layout(*size, downward=downward, boxes=boxes, lines=tuple(lines))
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
@@ -29,6 +30,7 @@ from langchain_hybridflow.report._ink import (
     width_of,
 )
 from langchain_hybridflow.report._layout import Box, Layout, Line, lay_out
+from langchain_hybridflow.report._pareto import unbeaten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,7 +176,8 @@ def tradeoff_figure(points: Sequence[TradeoffPoint]) -> Figure:
     plain_axes(axes, grid="both")
     xs, ys = [point["usd"] for point in points], [100 * point["accuracy"] for point in points]
     axes.plot(xs, ys, "o", color=INK, markersize=7, zorder=3)
-    best = [(point["usd"], 100 * point["accuracy"]) for point in _unbeaten(points)]
+    front = unbeaten(points, cost=itemgetter("usd"), worth=itemgetter("accuracy"))
+    best = [(point["usd"], 100 * point["accuracy"]) for point in front]
     axes.plot(*zip(*best, strict=True), color=FAINT, linestyle="dashed", linewidth=1.2, zorder=1)
     marks = [_square(figure, axes, x, y, 0.14) for x, y in zip(xs, ys, strict=True)]
     taken = marks + [
@@ -301,15 +304,6 @@ def _draw_bar(axes: Axes, place: int, row: GanttRow, *, s_per_inch: float, end_s
         parse_math=False,
         bbox={"facecolor": "none" if side == "left" else "white", "linewidth": 0, "pad": 1},
     )
-
-
-def _unbeaten(points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
-    """The points that nothing beats in both accuracy and cost, the cheapest first."""
-    best: list[TradeoffPoint] = []
-    for point in sorted(points, key=lambda point: (point["usd"], -point["accuracy"])):
-        if not best or point["accuracy"] > best[-1]["accuracy"]:
-            best.append(point)
-    return best
 
 
 def _square(figure: Figure, axes: Axes, x: float, y: float, size: float) -> Box:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.integration.browser import browser
+from tests.integration.environments import interpreter
 from tests.integration.postgres_server import pooler, postgres_server
 from tests.integration.redis_server import redis_server
 
-__all__ = ["pooler", "postgres_server", "redis_server"]
+__all__ = ["browser", "pooler", "postgres_server", "redis_server"]
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def environment(require: Callable[..., None]) -> Callable[[str], Path]:
+    """The Python of `.envs/NAME`, as `environment("studio")`; without it, as `require` has it."""
+
+    def find(name: str) -> Path:
+        python = interpreter(name)
+        require(str(python or f".envs/{name}"), "run `make environments`")
+        assert python is not None
+        return python
+
+    return find
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

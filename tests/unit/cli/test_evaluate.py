@@ -24,7 +24,7 @@ FIGURES = {
 }  # fmt: skip
 MORE = {
     "seen_in_training", "apgr_low", "apgr_high", "operating_point", "after_edge", "by_category",
-    "curve",
+    "curve", "reliability", "gains", "warnings", "with_tag", "without_embeddings",
 }  # fmt: skip
 
 
@@ -46,11 +46,27 @@ def test_json_has_the_documented_keys(hybridflow: Run, router: str, tmp_path: Pa
     assert set(found["after_edge"]) == FIGURES
     assert set(found["by_category"]) == {"sum", "proof", "riddle"}
     assert set(found["by_category"]["sum"]) == FIGURES
+    assert set(found["with_tag"]) == FIGURES | {"apgr_low", "apgr_high", "after_edge"}
+    assert found["without_embeddings"] is None
     assert found["rows"] == 300
     assert 0.5 < found["apgr_low"] <= found["apgr"] <= found["apgr_high"]
     assert 0 < found["cpt50"] < found["cpt80"] <= 100
     assert found["curve"]["accuracy"][0] == pytest.approx(found["edge_accuracy"])
     assert found["curve"]["accuracy"][-1] == pytest.approx(found["cloud_accuracy"])
+
+
+def test_headline_is_of_calls_that_declare_no_tag(
+    hybridflow: Run, router: str, tmp_path: Path
+) -> None:
+    tagged, bare = outcomes(tmp_path / "a.jsonl"), outcomes(tmp_path / "b.jsonl", tag=None)
+    with_tags, without = (
+        evaluated(hybridflow("evaluate", "--router", router, "--data", str(data), "--json"))
+        for data in (tagged, bare)
+    )
+    assert with_tags["apgr"] == without["apgr"]
+    assert with_tags["after_edge"] == without["after_edge"]
+    assert with_tags["with_tag"] is not None
+    assert without["with_tag"] is None
 
 
 def test_every_key_is_in_the_help_and_on_the_page(hybridflow: Run) -> None:

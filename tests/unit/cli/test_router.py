@@ -11,6 +11,7 @@ import pytest
 from typer.testing import Result
 
 from langchain_hybridflow.learning import LearnedRouter, load_router
+from langchain_hybridflow.verify import PredictorVerifier
 from tests.unit.cli.learnt import SHA, content, new_questions, outcomes, saved_router
 from tests.unit.learning.outcomes import columns
 
@@ -70,6 +71,30 @@ def test_tune_writes_the_operating_point_for_a_share(
     assert evaluated["accuracy"] == pytest.approx(point["accuracy"])
 
 
+def test_tune_after_the_edge_sets_the_point_of_a_verifier(
+    hybridflow: Run, router: Path, tmp_path: Path
+) -> None:
+    before = load_router(router).min_gain
+    data = str(outcomes(tmp_path / "new.jsonl", 300))
+    args = ("--data", data, "--target-share", "0.3", "--after-edge", "--json")
+    point = json.loads(hybridflow("router", "tune", str(router), *args).stdout)
+    saved = load_router(router)
+    assert (saved.min_gain, saved.after_edge_min_gain) == (before, point["min_gain"])
+    assert PredictorVerifier.load(router).rule.min_gain == point["min_gain"]
+    assert PredictorVerifier.load(router, min_gain=0.9).rule.min_gain == 0.9
+
+
+def test_explain_counts_a_declared_tag(hybridflow: Run, router: Path) -> None:
+    args = ("router", "explain", str(router), "Something else.", "--json")
+    gains = [
+        json.loads(hybridflow(*args, "--tag", tag).stdout)["gain"] for tag in ("proof", "riddle")
+    ]
+    assert gains[0] > gains[1]
+    unknown = hybridflow(*args, "--tag", "cookery")
+    assert "knows proof, riddle, sum" in " ".join(unknown.stderr.split())
+    assert json.loads(unknown.stdout) == json.loads(hybridflow(*args).stdout)
+
+
 def test_tune_keeps_to_a_limit(hybridflow: Run, router: Path, tmp_path: Path) -> None:
     data = outcomes(tmp_path / "new.jsonl", 200, cloud_usd=[0.01] * 200)
     args = ("router", "tune", str(router), "--data", str(data), "--json")
@@ -127,3 +152,25 @@ def test_tune_refuses_what_was_all_trained_on(
     result = hybridflow("router", "tune", str(router), *args)
     assert result.exit_code == 2
     assert "too few to tune" in " ".join(result.stderr.split())
+
+
+def test_default_router_is_shown_without_a_directory(hybridflow: Run) -> None:
+    result = hybridflow("router", "show", "default")
+    assert result.exit_code == 0, result.stderr
+    assert "MMLU-Pro, other sets" in result.stdout
+    shown = json.loads(hybridflow("router", "show", "default", "--json").stdout)
+    assert shown["parameters"]["min_gain"] > 0
+
+
+def test_default_router_is_explained_without_a_directory(hybridflow: Run) -> None:
+    args = ("router", "explain", "default", "What is the capital of France?")
+    assert hybridflow(*args).stdout.startswith("edge: the text (")
+    found = json.loads(hybridflow(*args, "--json").stdout)
+    total = found["start"] + sum(found["contributions"].values())
+    assert (found["tier"], total) == ("edge", pytest.approx(found["gain"]))
+
+
+def test_default_router_says_that_it_knows_no_answers(hybridflow: Run) -> None:
+    result = hybridflow("router", "explain", "default", PROOF, "--answer", "42")
+    assert result.exit_code == 2
+    assert "before any call" in result.stderr

@@ -146,7 +146,7 @@ async def test_max_concurrency_limits_the_calls(face: Face, limit: int):
     assert edge.max_concurrency_seen <= limit
 
 
-_TIMES = ("ready_at", "started_at", "ended_at", "message_id")
+_TIMES = ("ready_at", "started_at", "ended_at", "timeline", "message_id")
 
 
 def _timeless(out: dict) -> dict:

@@ -9,6 +9,7 @@ import pytest
 from flowkit import CHAIN, DIAMOND, QUESTION, Face, ask, make_flow, planning_worker, thread, worker
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_hybridflow.routing import AlwaysCloud
 from langchain_hybridflow.testing import ScriptedChatModel
@@ -102,9 +103,27 @@ async def test_messages_mode_streams_each_token_once(face: Face, request, kind: 
     assert len(chunks) > 3
 
 
-async def test_messages_mode_without_subgraphs_gives_the_answer_once(face: Face, planned):
-    events = await face.stream(planned, ask(), thread(), stream_mode="messages")
+@pytest.mark.parametrize("kind", ["planned", "compiled"])
+async def test_messages_mode_without_subgraphs_streams_the_answer_alone(
+    face: Face, request, kind: str
+):
+    graph = request.getfixturevalue(kind)
+    events = await face.stream(graph, ask(), thread(), stream_mode="messages")
     assert "".join(message.text for message, _ in events) == WORDS["4"]
+    assert len(events) > 3  # token by token, and no copy at the end
+    nodes = {meta["langgraph_node"] for _, meta in events}
+    assert nodes == {"subtask" if kind == "planned" else "generate_4"}
+
+
+async def test_answer_is_streamed_alone_when_the_graph_is_a_node_of_another(face: Face, planned):
+    outer = StateGraph(MessagesState)
+    outer.add_node("ask", planned)
+    outer.add_edge(START, "ask")
+    graph = outer.compile()
+    assert await face.stream(graph, ask(), stream_mode="messages") != []
+    events = await face.stream(graph, ask(), stream_mode="messages", subgraphs=True)
+    depth = {meta["hybridflow_subtask"]: len(ns) for ns, (_, meta) in events}
+    assert depth == {"1": 2, "2": 2, "3": 2, "4": 1}
 
 
 async def test_streamed_answer_and_final_message_have_one_id(face: Face, compiled):

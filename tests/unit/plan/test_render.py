@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from langchain_hybridflow.plan import Plan, Subtask, parse_plan, plan_to_xml, to_mermaid, to_tree
+from langchain_hybridflow.plan import (
+    Plan,
+    Subtask,
+    parse_plan,
+    plan_to_xml,
+    to_html,
+    to_mermaid,
+    to_tree,
+)
 
 NASTY = 'Is "x" <b>&lt;</b> `#1;` %% [a]{b}|\x1b[31m\nend\x00 ' + "long " * 50
 
@@ -54,3 +62,25 @@ def test_tree_keeps_terminals_safe_when_task_is_nasty() -> None:
     line = to_tree(plan_with(NASTY)).splitlines()[1]
     assert line.isprintable()
     assert len(line) < 140
+
+
+def test_plan_shows_itself_in_a_notebook() -> None:
+    html = plan_with("Why?")._repr_html_()
+    assert html == to_html(plan_with("Why?"))
+    assert html.count("<tr>") == 4
+    assert "2, end" in html
+
+
+def test_html_escapes_task_when_it_is_nasty() -> None:
+    html = to_html(plan_with("<script>x</script>" + NASTY))
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_html_of_a_large_plan_is_short() -> None:
+    many = [Subtask(id=str(n), task="?" * 900, depends_on=["0"]) for n in range(1, 500)]
+    last = Subtask(id="z", task="?", role="generate", depends_on=[one.id for one in many])
+    html = to_html(Plan(subtasks=[Subtask(id="0", task="?", role="explain"), *many, last]))
+    assert len(html) < 40_000
+    assert "441 more" in html

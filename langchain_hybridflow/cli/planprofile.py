@@ -1,0 +1,238 @@
+"""`hybridflow profile --as subtasks`: both tiers on the subtasks of plans, and what they change."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+from langchain_hybridflow.cli.display import (
+    FAILED,
+    INTERRUPTED,
+    dollars,
+    one_line,
+    print_json,
+    say_error,
+    screen,
+)
+from langchain_hybridflow.errors import ConfigurationError, UnknownPriceError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+    from rich.table import Table
+
+    from langchain_hybridflow.profiling.credit import CreditDesign
+    from langchain_hybridflow.profiling.plans import PlanProgress, PlanRunner, SubtaskProfile
+
+__all__ = ["credit_design", "profile_subtasks"]
+
+_MIN_TO_TRAIN = 50
+_MOST_REASONS = 6
+_WORDS = {
+    "runs": "planning and answering the questions",
+    "tiers": "asking the other tier, too",
+    "trials": "changing one subtask's tier at a time",
+}
+_PURPOSES = {
+    "recorded": "answered before, by the recorded runs",
+    "run": "to answer the questions",
+    "other tier": "of the other tier, in the same context",
+    "credit": "for trials",
+}
+
+
+def credit_design(
+    *, wanted: bool, samples: int | None, share: float | None, seed: int
+) -> CreditDesign | None:
+    """Return the trials that the command line asks for.
+
+    Raises:
+        ConfigurationError: They are ruled out and described at once.
+    """
+    from langchain_hybridflow.profiling.credit import CreditDesign
+
+    if not wanted:
+        if samples is not None or share is not None:
+            raise ConfigurationError("--no-credit makes no trials: leave --credit-... out.")
+        return None
+    design = CreditDesign(share=share, seed=seed)
+    return design if samples is None else replace(design, samples=samples)
+
+
+def profile_subtasks(data: str | None, *, runs: Path | None, as_json: bool, **options: Any) -> None:
+    """Profile subtasks and show what came of it; options are those of `aprofile_plans`.
+
+    Raises:
+        ConfigurationError: Something cannot work as it was given.
+        typer.Exit: Something is missing.
+    """
+    from langchain_hybridflow.profiling.plans import profile_plans
+
+    with _View() as view:
+        try:
+            found = profile_plans(
+                data, runs=runs, on_start=view.begin, on_progress=view.follow, **options
+            )
+        except UnknownPriceError as error:
+            raise ConfigurationError(
+                f"--limit-usd is set and the price of model {error.model!r} is unknown. Give it "
+                f"with --price {error.model}=IN,OUT (USD per million tokens)."
+            ) from error
+        except asyncio.CancelledError:  # Ctrl-C for the second time
+            raise KeyboardInterrupt from None
+    following = f"hybridflow train --data {found.outcomes} --out router/"
+    if as_json:
+        print_json(found.to_json() | {"next": following})
+    else:
+        _show(found, following)
+    if not found.is_complete:
+        say_error(_how_to_go_on(found))
+        stopped = found.stop is not None and found.stop.kind == "asked"
+        raise typer.Exit(INTERRUPTED if stopped else FAILED)
+
+
+class _View:
+    """A bar on standard error while somebody watches, and Ctrl-C that loses nothing."""
+
+    def __init__(self) -> None:
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        console = screen(stderr=True)
+        if console.is_terminal and not console.is_dumb_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            self._bars = Progress(
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TextColumn("{task.description}"),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bars.add_task("", total=None)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def begin(self, runner: PlanRunner) -> None:
+        """Take Ctrl-C over, from within the event loop of the run."""
+        task = asyncio.current_task()
+
+        def interrupt() -> None:
+            if runner.stop is not None:
+                if task is not None:
+                    task.cancel()
+                return
+            runner.ask_to_stop()
+            say_error("Stopping. Plans under way are waited for; Ctrl-C again leaves them.")
+
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+
+    def follow(self, progress: PlanProgress) -> None:
+        """Move the bar."""
+        if self._bars is None or self._task is None:
+            return
+        words = "stopping" if progress.stopping else _WORDS[progress.phase]
+        self._bars.update(
+            self._task, total=progress.total, completed=progress.done, description=words
+        )
+
+
+def _show(found: SubtaskProfile, following: str) -> None:
+    console = screen()
+    for note in found.notes:
+        console.print(f"Note: {one_line(note)}")
+    console.print(_table(found))
+    console.print()
+    summary = found.summary
+    for line in _credits(found):
+        console.print(line)
+    reasons = sorted(summary.left_out.items(), key=lambda item: -item[1])[:_MOST_REASONS]
+    for reason, count in reasons:
+        console.print(f"Left out: {count:,} subtasks: {one_line(reason)}")
+    for question_id, reason in list(found.failed.items())[:_MOST_REASONS]:
+        console.print(
+            f"Not run: question {one_line(question_id)}: {one_line(reason)}", soft_wrap=True
+        )
+    console.print(f"Outcomes: {found.outcomes} ({summary.rows:,} subtasks)", soft_wrap=True)
+    console.print(f"Answers:  {found.answers}", soft_wrap=True)
+    if summary.rows < _MIN_TO_TRAIN:
+        console.print(f"To learn from, at least {_MIN_TO_TRAIN} subtasks are needed.")
+    else:
+        console.print(f"Next:     {following}", soft_wrap=True, style="bold")
+
+
+def _table(found: SubtaskProfile) -> Table:
+    from rich.table import Table
+
+    summary = found.summary
+    table = Table(
+        box=None,
+        title=f"{summary.plans:,} of {summary.questions:,} questions planned and answered: "
+        f"{summary.subtasks:,} subtasks",
+        title_justify="left",
+    )
+    table.add_column("answers bought", justify="right")
+    table.add_column("USD", justify="right")
+    table.add_column("")
+    for purpose, words in _PURPOSES.items():
+        if purpose in summary.calls:
+            usd = summary.usd[purpose]
+            table.add_row(f"{summary.calls[purpose]:,}", dollars(usd), words)
+    if summary.planning_usd != 0:
+        table.add_row("", dollars(summary.planning_usd), "to plan")
+    return table
+
+
+def _credits(found: SubtaskProfile) -> list[str]:
+    summary = found.summary
+    if summary.mean_credit is None or summary.mean_se is None:
+        yet = "yet" if found.stop else "with --no-credit: only the last subtasks have a score"
+        return [f"No trials were made {yet}."]
+    gain = f"a subtask on the cloud adds {summary.mean_credit:+.1%} to the final score on average"
+    error = f"the credit of one has a standard error of {summary.mean_se:.2f}"
+    lines = [
+        f"{summary.trials:,} trials: {gain}; {error}.",
+        f"Credits that are clearly not 0 (95 % intervals): {summary.clear:,}.",
+    ]
+    if summary.all_cloud_gain is not None:
+        lines.append(f"All on the cloud would add {summary.all_cloud_gain:+.1%}.")
+    if summary.failed_trials:
+        lines.append(f"{summary.failed_trials:,} trials failed: without a final answer or score.")
+    return lines
+
+
+def _how_to_go_on(found: SubtaskProfile) -> str:
+    again = "Repeat the command to go on: nothing is bought twice."
+    stop = found.stop
+    if stop is None:
+        return f"Something is missing, because calls failed. {again}"
+    if stop.kind == "asked":
+        return f"Interrupted. {again}"
+    if stop.kind == "failures":
+        return f"Stopped, because calls kept failing: {stop.cause}\nMend it. {again}"
+    usd = found.budget["usd"]
+    spent, limit = dollars(usd["spent"]), dollars(usd["limit"])
+    return (
+        f"Stopped, because the budget has too little left for another call: {spent} of {limit} are "
+        f"spent. What stands in the table is sound, with fewer trials. Repeat the command with a "
+        f"higher --limit-usd to go on: nothing is bought twice. Each call holds its longest answer "
+        f"while it is under way: a lower --max-tokens holds less."
+    )
