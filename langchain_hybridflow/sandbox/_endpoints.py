@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import itertools
 import json
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel, FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -20,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from langchain_hybridflow.sandbox.faults import Fault, FaultKind, Faults
-from langchain_hybridflow.sandbox.openai_wire import (
+from langchain_hybridflow.leaving import ClientGone, client_gone, unless_gone
+from langchain_hybridflow.openai_wire import (
     ChatRequest,
     Head,
     completion,
@@ -29,10 +28,9 @@ from langchain_hybridflow.sandbox.openai_wire import (
     error_body,
     sse,
 )
+from langchain_hybridflow.sandbox.faults import Fault, FaultKind, Faults
 
 __all__ = ["Endpoints", "Gate", "Refused", "RequestLog", "RequestRecord", "refuse"]
-
-_T = TypeVar("_T")
 
 _LOG_LENGTH = 10_000
 _GARBAGE = "<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -258,7 +256,7 @@ async def _answer(
         wait = {"Retry-After": f"{fault.retry_after_s:g}"} if status == 429 else None
         raise Refused(status, message, wait)
     if kind is FaultKind.HANG:
-        await _client_gone(request)
+        await client_gone(request.receive)
     if kind is FaultKind.GARBAGE:
         return Response(_GARBAGE, media_type="text/event-stream" if asked.stream else "text/html")
     if kind is FaultKind.EMPTY:
@@ -276,7 +274,7 @@ async def _whole(
     """Return a whole answer as two halves, so that there is a middle to fail in."""
     with _refusing_failures():
         answering = asked.bound(model).ainvoke(_prompt(asked), **asked.options())
-        answer = await _unless_gone(request, answering)
+        answer = await unless_gone(request.receive, answering)
     body = json.dumps(completion(answer, head), ensure_ascii=False).encode()
     return _each(body[: len(body) // 2], body[len(body) // 2 :])
 
@@ -287,7 +285,7 @@ async def _stream(
     """Return a streamed answer; what fails before its first chunk is refused like any failure."""
     with _refusing_failures():
         chunks = asked.bound(model).astream(_prompt(asked), **asked.options())
-        first = await _unless_gone(request, anext(chunks))
+        first = await unless_gone(request.receive, anext(chunks))
 
     async def events() -> AsyncGenerator[bytes]:
         every = _after(first, chunks)
@@ -316,6 +314,8 @@ def _refusing_failures() -> Iterator[None]:
         yield
     except Refused:
         raise
+    except ClientGone as error:
+        raise Refused(499, str(error)) from error
     except NotImplementedError as error:
         raise Refused(400, "The model cannot do what is asked. Does it know tools?") from error
     except Exception as error:
@@ -351,7 +351,7 @@ async def _struck(
             yield part
             left -= 1
     if fault.kind is FaultKind.HANG_MID_STREAM:
-        await _client_gone(request)
+        await client_gone(request.receive)
 
 
 class _BrokenOff(StreamingResponse):
@@ -363,23 +363,3 @@ class _BrokenOff(StreamingResponse):
                 await send(message)
 
         await super().stream_response(send_all_but_the_end)
-
-
-async def _client_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _unless_gone(request: Request, work: Awaitable[_T]) -> _T:
-    """Await some work, and cancel it when the client leaves: nobody waits for it any more."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_client_gone(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise Refused(499, "The client has left.")
-        return await working
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)

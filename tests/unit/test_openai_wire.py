@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_hybridflow.sandbox.openai_wire import (
+from langchain_hybridflow.openai_wire import (
     ChatRequest,
     Head,
     completion,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import (
@@ -38,6 +38,25 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class FunctionSpec(BaseModel):
+    """A function that a model may call."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ToolSpec(BaseModel):
+    """A tool that a model may use: a function."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+
 class ChatRequest(BaseModel):
     """The body of `POST /v1/chat/completions`, as far as any chat model can honour it.
 
@@ -54,8 +73,11 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stop: str | list[str] | None = None
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
+    top_p: float | None = Field(default=None, ge=0.0, le=1.0)
+    frequency_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
+    presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     seed: int | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[ToolSpec] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
@@ -77,11 +99,14 @@ class ChatRequest(BaseModel):
     def options(self) -> dict[str, Any]:
         """Return the call options that were given, by the names that LangChain models use."""
         given = {
+            "frequency_penalty": self.frequency_penalty,
             "max_tokens": self.max_completion_tokens or self.max_tokens,
+            "presence_penalty": self.presence_penalty,
             "response_format": self.response_format,
             "seed": self.seed,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
             "temperature": self.temperature,
+            "top_p": self.top_p,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -100,7 +125,8 @@ class ChatRequest(BaseModel):
         options: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None
         }
-        return model.bind_tools(self.tools, **options)
+        tools = [tool.model_dump(exclude_unset=True) for tool in self.tools]
+        return model.bind_tools(tools, **options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +148,14 @@ def error_body(message: str, *, kind: str, code: str | None = None) -> dict[str,
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def completion(message: AIMessage, head: Head) -> dict[str, object]:
-    """Return a whole answer; without a `usage` field if the model did not say what it used."""
+def completion(message: AIMessage, head: Head, **more: object) -> dict[str, object]:
+    """Return a whole answer; without a `usage` field if the model did not say what it used.
+
+    Args:
+        message: What the model answered.
+        head: Its id, time and model.
+        **more: Further fields of the answer, beyond OpenAI's own.
+    """
     answer: dict[str, object] = {"role": "assistant", "content": str(message.text)}
     calls = _tool_calls(message)
     if calls:
@@ -131,11 +163,15 @@ def completion(message: AIMessage, head: Head) -> dict[str, object]:
     reason = _finish_reason(message.response_metadata, has_tool_calls=bool(calls))
     choice = {"index": 0, "message": answer, "logprobs": None, "finish_reason": reason}
     usage = {} if message.usage_metadata is None else {"usage": _usage(message.usage_metadata)}
-    return head.wrap("chat.completion", choices=[choice], **usage)
+    return head.wrap("chat.completion", choices=[choice], **usage, **more)
 
 
 async def completion_events(
-    chunks: AsyncIterable[BaseMessage], head: Head, *, include_usage: bool
+    chunks: AsyncIterable[BaseMessage],
+    head: Head,
+    *,
+    include_usage: bool,
+    ending: Callable[[Mapping[str, Any]], Mapping[str, object]] | None = None,
 ) -> AsyncIterator[dict[str, object]]:
     """Yield the events of a streamed answer: role, text and tool calls, finish reason, usage.
 
@@ -143,6 +179,7 @@ async def completion_events(
         chunks: The model's own stream. A model that cannot stream sends one whole message.
         head: What every event repeats.
         include_usage: End with the usage, if the model says what it used.
+        ending: Makes further fields of the last event from the metadata of the whole answer.
     """
     usage: UsageMetadata | None = None
     metadata: dict[str, Any] = {}
@@ -157,9 +194,13 @@ async def completion_events(
         delta = {"content": str(chunk.text)} if chunk.text else {}
         if delta or calls:
             yield _event(head, delta | ({"tool_calls": calls} if calls else {}))
-    yield _event(head, {}, _finish_reason(metadata, has_tool_calls=has_tool_calls))
+    more = ending(metadata) if ending else {}
+    finish = _event(head, {}, _finish_reason(metadata, has_tool_calls=has_tool_calls))
     if include_usage and usage is not None:
-        yield head.wrap("chat.completion.chunk", choices=[], usage=_usage(usage))
+        yield finish
+        yield head.wrap("chat.completion.chunk", choices=[], usage=_usage(usage), **more)
+    else:
+        yield {**finish, **more}
 
 
 def _event(head: Head, delta: Mapping[str, object], reason: str | None = None) -> dict[str, object]:

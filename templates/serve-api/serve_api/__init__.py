@@ -1,0 +1,1 @@
+"""A routed chat model and a graph of subtasks as a web service."""

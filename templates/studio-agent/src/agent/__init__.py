@@ -1,0 +1,1 @@
+"""Two graphs for LangGraph Studio; see `agent.graph`."""
