@@ -1,4 +1,4 @@
-# make demo | test | bench | clean. Each makes what it needs; a second call installs nothing.
+# make demo | test | bench | cookbook | docs | dist | clean. Each makes what it needs; a second call installs nothing.
 # PYTHON chooses the interpreter of a new environment, VENV where the environment lives.
 
 SHELL := /bin/bash
@@ -9,20 +9,30 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Twice quiet: an index that lacks a package is a warning for each package.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: help demo test lint bench clean
+# What the tests want beside the development environment; .ci/environment.py makes them.
+ENVIRONMENTS := .envs/base .envs/studio .envs/serve .envs/lowest .envs/python3.12 .envs/python3.13
+ENVIRONMENT := $(BIN)/python .ci/environment.py --wheel dist
+
+.PHONY: help demo test lint bench cookbook docs dist environments $(ENVIRONMENTS) clean
 
 help:
 	@echo "make demo   watch a hard question become a plan and be answered by two models, offline"
 	@echo "make test   lint, types, and all tests"
 	@echo "make bench  measure the overhead; figures go to benchmarks/README.md"
-	@echo "make clean  remove the environment and everything generated"
+	@echo "make cookbook  run the notebooks' scripts, and write the notebooks"
+	@echo "make docs   build the documentation into site/"
+	@echo "make dist   build the wheel and the source archive into dist/"
+	@echo "make clean  remove the environments and everything generated"
 
 demo: $(VENV)/.demo
 	@$(BIN)/hybridflow demo
 
 test: lint
+	@$(MAKE) environments || \
+	  echo "Not all of .envs could be made: tests that want them are skipped (in CI they fail)." >&2
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -33,9 +43,43 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/dataflow.py
 
+cookbook: .envs/serve
+	$(BIN)/python cookbook/build.py
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet
+
+dist: dist/.wheel
+	$(BIN)/python -m build --no-isolation --sdist --quiet
+
+environments: dist/.wheel
+	@$(MAKE) --jobs=2 --keep-going $(ENVIRONMENTS)
+
+.envs/base: dist/.wheel
+	@$(ENVIRONMENT) base
+
+.envs/studio: dist/.wheel
+	@$(ENVIRONMENT) studio --extras studio --needs templates/studio-agent
+
+.envs/serve: dist/.wheel
+	@$(ENVIRONMENT) serve --extras serve --needs templates/serve-api
+
+.envs/lowest: dist/.wheel
+	@$(ENVIRONMENT) lowest --extras dev --lowest --python 3.11
+
+.envs/python3.12 .envs/python3.13: .envs/python3.%: dist/.wheel
+	@$(ENVIRONMENT) $(@F) --extras dev --python 3.$*
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .envs site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The wheel. The folders are here for the files that are gone from them.
+dist/.wheel: $(shell find langchain_hybridflow -not -name '__pycache__' -not -name '*.pyc') \
+  pyproject.toml README.md LICENSE | $(VENV)/.dev
+	@rm -rf dist && mkdir dist && touch dist/.begun
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@mv dist/.begun $@
 
 # The environment. One that is there already is kept, if it is of the Python that was asked for.
 $(BIN)/python:
@@ -61,3 +105,8 @@ $(VENV)/.dev: pyproject.toml | interpreter
 	@echo "Installing the development environment into $(VENV) (a minute or two, once) ..."
 	@$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dev
+	@echo "Installing what makes the documentation into $(VENV) ..."
+	@$(PIP) install --editable '.[docs]'
+	@touch $@
