@@ -1,5 +1,6 @@
 # make demo | test | bench | cookbook | docs | dist | clean. Each makes what it needs; a second call installs nothing.
-# PYTHON chooses the interpreter of a new environment, VENV where the environment lives.
+# PYTHON chooses the interpreter of a new environment, VENV where the environment lives, JOBS how many
+# processes share the tests.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 # Twice quiet: an index that lacks a package is a warning for each package.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
@@ -30,10 +32,10 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN)/hybridflow demo
 
-test: lint
+test: lint $(VENV)/.docs
 	@$(MAKE) environments || \
 	  echo "Not all of .envs could be made: tests that want them are skipped (in CI they fail)." >&2
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -47,7 +49,8 @@ cookbook: .envs/serve
 	$(BIN)/python cookbook/build.py
 
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/python docs/hooks/refresh.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dist: dist/.wheel
 	$(BIN)/python -m build --no-isolation --sdist --quiet

@@ -358,7 +358,7 @@ def test_accounts_are_made_anew_only_when_a_window_ends() -> None:
         {"name": "user", "value": "ada"},
         {"name": "run", "value": lambda *_: "x"},
     ],
-    ids=str,
+    ids=lambda options: str(options).partition(" at 0x")[0],  # the same in each process
 )
 def test_scope_is_refused_when_a_parameter_cannot_work(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
@@ -392,7 +392,7 @@ def test_scope_is_refused_when_its_function_is_async() -> None:
         {"on_exhausted": "beg"},
         {"name": "a\nb"},
     ],
-    ids=str,
+    ids=lambda options: str(options).partition(" at 0x")[0],  # the same in each process
 )
 def test_budget_is_refused_when_scopes_windows_or_stores_cannot_work(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):

@@ -263,7 +263,7 @@ def test_log_holds_no_text_of_the_question() -> None:
         {"strategy": "luck"},
         {"store": MemoryOnlineStore(context_size=2)},
     ],
-    ids=str,
+    ids=lambda options: str(options).partition(" at 0x")[0],  # the same in each process
 )
 def test_router_is_refused_when_it_cannot_work(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
