@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -22,9 +22,7 @@ from langchain_hybridflow.calls import (
     Attempt,
     AttemptFailed,
     Purchase,
-    degrades,
     narrowed,
-    total_cost,
 )
 from langchain_hybridflow.calls.asking import is_approval
 from langchain_hybridflow.calls.buying import least
@@ -40,7 +38,7 @@ from langchain_hybridflow.errors import (
 )
 from langchain_hybridflow.graph.packets import works_of
 from langchain_hybridflow.graph.prompts import subtask_messages
-from langchain_hybridflow.graph.records import held_answer, no_text, summary
+from langchain_hybridflow.graph.records import asked, held_answer, no_text, summary
 from langchain_hybridflow.graph.requests import subtask_request
 from langchain_hybridflow.graph.setups import Equipped
 from langchain_hybridflow.graph.showing import show_held
@@ -138,31 +136,48 @@ class SubtaskAnswerer(Equipped):
                 tier, subtask, work, packet["question"], run, doubted=doubted
             )
         except AttemptFailed as failed:
-            attempts = [*work["attempts"], failed.attempt.model_dump(mode="json")]
-            if work.get("held") and self.core.stands(failed):
-                return self._deliver_held(wave, work, attempts)
-            if tier == "cloud" and isinstance(failed.error, DeadlineExceeded):
-                work["late"] = True
-            asked = [one.tier for one in (*tried, failed.attempt) if one.purpose == "answer"]
-            following = self.core.next_tier(failed, tried=asked, allowed=decision.allowed)
-            if following is not None:
-                emit("redirected", subtask, tier=following, reason=failed.attempt.error)
-                span = self.spans.subtask(packet["run_id"], subtask)
-                tell_move(span, names.FALLBACK_EVENT, following, failed.error)
-                return {"work": work | {"attempts": attempts}, "next": following}
-            if self.raise_errors:
-                raise SubtaskError(
-                    subtask.id, failed.attempt.error or "no answer"
-                ) from failed.error
-            record = self._record(work, attempts, started_at, failed.attempt, None)
-            return self._deliver(wave, record)
+            return self._not_bought(tier, packet, work, failed, decision.allowed, started_at)
         purchase = purchase if doubted else self.core.unseen(purchase)
         attempts = [*work["attempts"], purchase.attempt.model_dump(mode="json")]
         if doubted:
             held = held_answer(purchase, len(work["attempts"]), started_at)
             return {"work": work | {"attempts": attempts, "held": held}, "next": "verify"}
         answer = purchase.message
-        record = self._record(work, attempts, started_at, purchase.attempt, answer)
+        record = asked(
+            work, attempts, purchase.attempt, answer, started_at=started_at, now=self.clock()
+        )
+        return self._deliver(wave, record)
+
+    def _not_bought(
+        self,
+        tier: Tier,
+        packet: Mapping[str, Any],
+        work: Update,
+        failed: AttemptFailed,
+        allowed: Sequence[Tier],
+        started_at: float,
+    ) -> Update:
+        """Keep the answer that is there, send the subtask to the other tier, or let it fail."""
+        wave = self.waves.get(packet["wave"])
+        attempts = [*work["attempts"], failed.attempt.model_dump(mode="json")]
+        if work.get("held") and self.core.stands(failed):
+            return self._deliver_held(wave, work, attempts)
+        if tier == "cloud" and isinstance(failed.error, DeadlineExceeded):
+            work = work | {"late": True}
+        made = [Attempt.model_validate(attempt) for attempt in attempts]
+        tried = [one.tier for one in made if one.purpose == "answer"]
+        following = self.core.next_tier(failed, tried=tried, allowed=allowed)
+        subtask = Subtask.model_validate(work["subtask"])
+        if following is not None:
+            emit("redirected", subtask, tier=following, reason=failed.attempt.error)
+            span = self.spans.subtask(packet["run_id"], subtask)
+            tell_move(span, names.FALLBACK_EVENT, following, failed.error)
+            return {"work": work | {"attempts": attempts}, "next": following}
+        if self.raise_errors:
+            raise SubtaskError(subtask.id, failed.attempt.error or "no answer") from failed.error
+        record = asked(
+            work, attempts, failed.attempt, None, started_at=started_at, now=self.clock()
+        )
         return self._deliver(wave, record)
 
     def _verify(self, state: SubtaskState) -> Script[Update]:
@@ -329,38 +344,6 @@ class SubtaskAnswerer(Equipped):
             declined = CloudDeclined(subtask.id)
             raise AttemptFailed(self.core.refusal("cloud", declined), declined)
 
-    def _record(
-        self,
-        work: Update,
-        attempts: list[dict[str, Any]],
-        started_at: float,
-        last: Attempt,
-        message: AIMessage | None,
-    ) -> SubtaskRecord:
-        made = [Attempt.model_validate(attempt) for attempt in attempts]
-        cost, late = total_cost(made), work.get("late", False)
-        return SubtaskRecord(
-            id=work["subtask"]["id"],
-            status="failed" if message is None else "ok",
-            answer=None if message is None else message.text,
-            error=None if message else "; ".join(f"{one.tier}: {one.error}" for one in made),
-            tier=None if message is None else last.tier,
-            model=None if message is None else last.model,
-            decision=work["decision"],
-            attempts=attempts,
-            cost_usd=None if cost is None else str(cost),
-            input_tokens=sum(attempt.input_tokens for attempt in made),
-            output_tokens=sum(attempt.output_tokens for attempt in made),
-            degraded=message is not None and last.tier == "edge" and (late or degrades(made)),
-            kept_local=work["decision"]["kept_local"],
-            ready_at=work["ready_at"],
-            started_at=started_at,
-            ended_at=self.clock(),
-            message_id=None if message is None else message.id,
-            inputs_hash=work["inputs_hash"],
-            timeline=work.get("timeline", []),
-        )
-
     def _deliver_held(
         self, wave: Wave | None, work: Update, attempts: list[dict[str, Any]]
     ) -> Update:
@@ -369,7 +352,9 @@ class SubtaskAnswerer(Equipped):
         last = Attempt.model_validate(attempts[held["attempt"]])
         message = AIMessage(held["text"], id=held["message_id"])
         show_held(work, last.model)
-        record = self._record(work, attempts, held["started_at"], last, message)
+        record = asked(
+            work, attempts, last, message, started_at=held["started_at"], now=self.clock()
+        )
         return self._deliver(wave, record)
 
     def _deliver(self, wave: Wave | None, record: SubtaskRecord) -> Update:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.graph import END
 from langgraph.types import Overwrite, Send
 
+from langchain_hybridflow.budget import RunBudget
 from langchain_hybridflow.calls import (
     Call,
     adrive,
     describe_error,
     drive,
-    in_time,
     merged,
     was_kept_local,
 )
@@ -39,8 +36,9 @@ from langchain_hybridflow.graph.packets import (
     works_of,
 )
 from langchain_hybridflow.graph.planning import (
-    checked,
-    fallback,
+    aown_plan,
+    emit_plan,
+    own_plan,
     permitted_planner,
     planner_config,
     take,
@@ -48,7 +46,7 @@ from langchain_hybridflow.graph.planning import (
 from langchain_hybridflow.graph.questions import in_context, question_in
 from langchain_hybridflow.graph.state import FlowState, unfinished
 from langchain_hybridflow.graph.subtask import SubtaskRunner
-from langchain_hybridflow.graph.summary import final_answer, run_report
+from langchain_hybridflow.graph.summary import final_answer, final_message, run_report
 from langchain_hybridflow.graph.timeline import Moment, Timeline
 from langchain_hybridflow.graph.wave import FinalHold, Wave
 from langchain_hybridflow.plan import Plan, PlanIssue, Subtask
@@ -128,7 +126,7 @@ class Conductor:
             "planning": planning.to_json() if planning else {},
         }
         if planning is not None:
-            _emit_plan(planning)
+            emit_plan(planning)
             members, slots = len(planning.plan), 0
         else:
             slots = self._slots_while_planning()
@@ -143,7 +141,7 @@ class Conductor:
         """Make sure that the run can pay, and ask for more, before anybody is asked anything."""
         check_can_ask(self.runner.core.budget)
         try:
-            yield Check(self.runner.waves.run(run_id, self.runner.core.budget))
+            yield Check(self._run(run_id))
         except BaseException:
             self.runner.waves.end_run(run_id)
             raise
@@ -178,8 +176,11 @@ class Conductor:
         )
 
     def _open_wave(self, run_id: str, *, members: int, slots: int = 0) -> str:
-        run = self.runner.waves.run(run_id, self.runner.core.budget)
-        return self.runner.waves.open(Wave(run, members=members, slots=slots))
+        return self.runner.waves.open(Wave(self._run(run_id), members=members, slots=slots))
+
+    def _run(self, run_id: str) -> RunBudget:
+        """Find the account of the run, or open it."""
+        return self.runner.waves.run(run_id, self.runner.core.budget)
 
     # plan: the question becomes subtasks
 
@@ -188,7 +189,7 @@ class Conductor:
         with self._member(state):
             planner = self._planner_for(state)
             if not isinstance(planner, ChatPlanner):
-                own = self._own_plan(planner, state)
+                own = own_plan(planner, state["question"], time_left_s=self._time_left(state))
                 return drive(self._planned(state, own), _no_call)
             writer = self._writer(state, planner)
             script = self._plan_script(state, planner, writer)
@@ -207,7 +208,9 @@ class Conductor:
         with self._member(state):
             planner = self._planner_for(state)
             if not isinstance(planner, ChatPlanner):
-                own = await self._aown_plan(planner, state)
+                own = await aown_plan(
+                    planner, state["question"], time_left_s=self._time_left(state)
+                )
                 return await adrive(self._planned(state, own), _no_call)
             writer = self._writer(state, planner)
             script = self._plan_script(state, planner, writer)
@@ -220,6 +223,9 @@ class Conductor:
                 return merged(step)
 
             return await adrive(script, call)
+
+    def _time_left(self, state: FlowState) -> float | None:
+        return self._run(state["run_id"]).remaining_s()
 
     def _planner_for(self, state: FlowState) -> Planner | ChatPlanner:
         core, question = self.runner.core, state["question"]
@@ -257,7 +263,7 @@ class Conductor:
     def _plan_script(
         self, state: FlowState, planner: ChatPlanner, writer: PlanWriter
     ) -> Script[Update]:
-        run = self.runner.waves.run(state["run_id"], self.runner.core.budget)
+        run = self._run(state["run_id"])
         moments: list[Moment] = []
         timeline = Timeline(moments, clock=self.runner.clock)
         try:
@@ -278,29 +284,6 @@ class Conductor:
             slots.leave()
         return (yield from self._planned(state, planning, moments))
 
-    def _own_plan(self, planner: Planner, state: FlowState) -> Planning:
-        try:
-            plan = in_time(
-                partial(planner.plan, state["question"]), self._time_left(state), what="Planning"
-            )
-            return Planning(checked(plan, planner), "planner")
-        except Exception as error:  # noqa: BLE001 - somebody else's planner: contained, recorded
-            return fallback(state["question"], planner, error)
-
-    def _time_left(self, state: FlowState) -> float | None:
-        run = self.runner.waves.run(state["run_id"], self.runner.core.budget)
-        return run.remaining_s()
-
-    async def _aown_plan(self, planner: Planner, state: FlowState) -> Planning:
-        aplan = getattr(planner, "aplan", None)
-        if not inspect.iscoroutinefunction(aplan):
-            return await asyncio.to_thread(self._own_plan, planner, state)
-        try:
-            async with asyncio.timeout(self._time_left(state)):
-                return Planning(checked(await aplan(state["question"]), planner), "planner")
-        except Exception as error:  # noqa: BLE001 - somebody else's planner: contained, recorded
-            return fallback(state["question"], planner, error)
-
     def _planned(
         self, state: FlowState, planning: Planning, moments: Sequence[Moment] = ()
     ) -> Script[Update]:
@@ -316,7 +299,7 @@ class Conductor:
                     wave.assign(works[subtask_id])
         else:
             yield from self._plan_ahead(planning.plan, state)
-        _emit_plan(planning)
+        emit_plan(planning)
         record = planning.to_json() | {"timeline": list(moments)}
         return {"plan": planning.plan.model_dump(mode="json"), "planning": record}
 
@@ -406,17 +389,7 @@ class Conductor:
         text = final_answer(plan, current)
         report = run_report(plan, current, state.get("planning") or {})
         self.runner.spans.end(state["run_id"], report)
-        message = AIMessage(
-            content=text,
-            id=current[plan.sink.id]["message_id"],
-            response_metadata={
-                "model_name": current[plan.sink.id]["model"] or "hybridflow",
-                "hybridflow": {
-                    key: report[key]
-                    for key in ("complete", "missing", "degraded", "kept_local", "totals")
-                },
-            },
-        )
+        message = final_message(text, current[plan.sink.id], report)
         update: Update = {"answer": text, "report": report, "messages": [message]}
         if len(results) > len(current):  # the plan was edited, and these are no part of it any more
             update["results"] = Overwrite(current)
@@ -425,14 +398,3 @@ class Conductor:
 
 def _no_call(step: Call) -> Any:
     raise TypeError(f"this script calls no model, and {step.target.name} is one")
-
-
-def _emit_plan(planning: Planning) -> None:
-    get_stream_writer()(
-        {
-            "event": "planned",
-            "plan": planning.plan.model_dump(mode="json"),
-            "source": planning.source,
-            "reason": planning.reason,
-        }
-    )

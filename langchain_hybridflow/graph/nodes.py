@@ -51,13 +51,13 @@ class Node(RunnableLambda[Any, Any]):
         """
         face: Any = self.func
         try:
-            kept = self._first.perform() if self._first is not None else None  # noqa: F841
+            kept = self._first and self._first.perform()  # noqa: F841 - until the node has ended
             return face(input, config or {})
         except RunAbandoned as gone:
             raise GraphDrained(str(gone)) from gone
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Call the async face."""
-        kept = await self._first.aperform() if self._first is not None else None  # noqa: F841
+        kept = self._first and await self._first.aperform()  # noqa: F841 - until it has ended
         face: Any = self.afunc
         return await face(input, config or {})

@@ -1,16 +1,70 @@
-"""What is written down about subtasks that no model was asked for, and what is told of any."""
+"""What is written down about subtasks, and told of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from langchain_hybridflow.calls import AttemptFailed, Purchase, describe_error
+from langchain_core.messages import AIMessage
+
+from langchain_hybridflow.calls import (
+    Attempt,
+    AttemptFailed,
+    Purchase,
+    degrades,
+    describe_error,
+    total_cost,
+)
 from langchain_hybridflow.calls.verifying import logprobs_of
 from langchain_hybridflow.errors import ModelCallError
 from langchain_hybridflow.graph.state import SubtaskRecord
 from langchain_hybridflow.plan import Subtask
 
-__all__ = ["barred", "held_answer", "no_text", "skipped", "summary"]
+__all__ = ["asked", "barred", "held_answer", "no_text", "skipped", "summary"]
+
+
+def asked(
+    work: Mapping[str, Any],
+    attempts: list[dict[str, Any]],
+    last: Attempt,
+    message: AIMessage | None,
+    *,
+    started_at: float,
+    now: float,
+) -> SubtaskRecord:
+    """Record a subtask that models were asked for.
+
+    Args:
+        work: What is known of it.
+        attempts: All calls, in plain JSON types.
+        last: The call that gave the answer, or failed to.
+        message: The answer, if there is one.
+        started_at: When that call began, in seconds since the epoch.
+        now: Seconds since the epoch.
+    """
+    made = [Attempt.model_validate(attempt) for attempt in attempts]
+    cost, late = total_cost(made), work.get("late", False)
+    return SubtaskRecord(
+        id=work["subtask"]["id"],
+        status="failed" if message is None else "ok",
+        answer=None if message is None else message.text,
+        error=None if message else "; ".join(f"{one.tier}: {one.error}" for one in made),
+        tier=None if message is None else last.tier,
+        model=None if message is None else last.model,
+        decision=work["decision"],
+        attempts=attempts,
+        cost_usd=None if cost is None else str(cost),
+        input_tokens=sum(attempt.input_tokens for attempt in made),
+        output_tokens=sum(attempt.output_tokens for attempt in made),
+        degraded=message is not None and last.tier == "edge" and (late or degrades(made)),
+        kept_local=work["decision"]["kept_local"],
+        ready_at=work["ready_at"],
+        started_at=started_at,
+        ended_at=now,
+        message_id=None if message is None else message.id,
+        inputs_hash=work["inputs_hash"],
+        timeline=work.get("timeline", []),
+    )
 
 
 def skipped(subtask: Subtask, lost: list[str], *, now: float) -> SubtaskRecord:

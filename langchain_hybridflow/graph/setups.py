@@ -118,9 +118,7 @@ class ContextSetups:
     """
 
     def __init__(self, make: Callable[[Any], Setup], schema: Any) -> None:
-        # A class that compares by identity would have a new setup in each node of a run.
-        told_apart = isinstance(schema, type) and schema.__eq__ is not object.__eq__
-        if not told_apart or schema.__hash__ is None:
+        if not isinstance(schema, type) or not _is_value(schema):
             raise ConfigurationError(
                 f"Models are chosen by context_schema, and kept for equal contexts: make it a "
                 f"frozen dataclass or a pydantic model with frozen=True, not {schema!r}."
@@ -202,6 +200,12 @@ class ContextSetups:
                 f"The runtime context does not make a {self._schema.__name__}: {error}. Give it "
                 f"with context=...; LangGraph does not store it, so a resumed run needs it again."
             ) from error
+
+
+def _is_value(schema: type[Any]) -> bool:
+    """Whether contexts are found again: one that is equal to itself only has a setup per node."""
+    compares = any("__eq__" in vars(base) for base in schema.__mro__[:-1])
+    return compares and schema.__hash__ is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,7 @@ from langchain_hybridflow.graph.setups import Setup
 from langchain_hybridflow.graph.showing import call_metadata
 from langchain_hybridflow.graph.state import (
     SubtaskOutput,
+    SubtaskRecord,
     SubtaskState,
     inputs_hash,
 )
@@ -217,6 +218,19 @@ class SubtaskRunner(SubtaskAnswerer):
         wave = self.waves.get(packet["wave"])
         return packet["work"] or (wave.slot(packet["slot"]).value if wave else None)
 
+    @staticmethod
+    def _parents(
+        wave: Wave, subtask: Subtask, known: Mapping[str, SubtaskRecord]
+    ) -> Script[dict[str, Any] | None]:
+        """Wait for the results that a subtask builds on; `None` if one will not come."""
+        parents: dict[str, Any] = {}
+        for parent_id in subtask.depends_on:
+            parent = known.get(parent_id) or (yield wave.result(parent_id))
+            if parent is None:
+                return None
+            parents[parent_id] = parent
+        return parents
+
     def _route(self, state: SubtaskState) -> Script[Update]:
         """Wait for the dependencies, then decide who is to be asked."""
         packet = state["packet"]
@@ -227,12 +241,9 @@ class SubtaskRunner(SubtaskAnswerer):
         if work is None:
             return _YIELD  # the plan has fewer subtasks than there were nodes sent
         subtask = Subtask.model_validate(work["subtask"])
-        parents: dict[str, Any] = {}
-        for parent_id in subtask.depends_on:
-            parent = packet["results"].get(parent_id) or (yield wave.result(parent_id))
-            if parent is None:
-                return _YIELD  # interrupted: it will be there in a later wave
-            parents[parent_id] = parent
+        parents = yield from self._parents(wave, subtask, packet["results"])
+        if parents is None:
+            return _YIELD  # interrupted: they will be there in a later wave
         ready_at = self.clock()
         lost = [parent_id for parent_id, parent in parents.items() if parent["status"] != "ok"]
         if lost:
@@ -245,7 +256,7 @@ class SubtaskRunner(SubtaskAnswerer):
         if previous and previous["status"] == "ok" and previous["inputs_hash"] == fingerprint:
             kept_local = kept_local or previous["kept_local"]
             return self._deliver(wave, previous | {"kept_local": kept_local})
-        work |= {
+        work = work | {  # a copy: all runs of a compiled plan begin with the same one
             "answers": answers,
             "inputs_hash": fingerprint,
             "ready_at": ready_at,
@@ -254,6 +265,12 @@ class SubtaskRunner(SubtaskAnswerer):
             "attempts": [],
             "timeline": [],
         }
+        return (yield from self._decided(wave, packet, subtask, work))
+
+    def _decided(
+        self, wave: Wave, packet: Mapping[str, Any], subtask: Subtask, work: Update
+    ) -> Script[Update]:
+        """Decide who is to be asked, or that nobody can be."""
         request = self._request(subtask, work, packet["question"])
         self.spans.subtask(packet["run_id"], subtask)
         try:
@@ -265,7 +282,7 @@ class SubtaskRunner(SubtaskAnswerer):
         except (CapabilityError, PolicyViolation) as error:
             if self.raise_errors:
                 raise SubtaskError(subtask.id, describe_error(error)) from error
-            record = barred(subtask, error, inputs_hash=fingerprint, now=ready_at)
+            record = barred(subtask, error, inputs_hash=work["inputs_hash"], now=work["ready_at"])
             return self._deliver(wave, record)
         emit("routed", subtask, tier=decision.tier, reason=decision.reason)
         self.spans.route(packet["run_id"], subtask, decision)

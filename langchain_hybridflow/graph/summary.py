@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from langchain_core.messages import AIMessage
+
 from langchain_hybridflow.graph.state import SubtaskRecord
 from langchain_hybridflow.plan import Plan, critical_path
 
-__all__ = ["final_answer", "run_report"]
+__all__ = ["final_answer", "final_message", "run_report"]
 
 
 def final_answer(plan: Plan, results: Mapping[str, SubtaskRecord]) -> str:
@@ -27,6 +29,27 @@ def final_answer(plan: Plan, results: Mapping[str, SubtaskRecord]) -> str:
         if record["status"] == "ok":
             lines.append(f"- Found: {_short(plan[subtask_id].task)} {record['answer']}")
     return "\n".join(lines)
+
+
+def final_message(text: str, last: SubtaskRecord, report: Mapping[str, Any]) -> AIMessage:
+    """Return the answer as the assistant's turn, with what its reader should know about the run.
+
+    Args:
+        text: The answer.
+        last: What became of the last subtask.
+        report: See `run_report`.
+    """
+    return AIMessage(
+        content=text,
+        id=last["message_id"],
+        response_metadata={
+            "model_name": last["model"] or "hybridflow",
+            "hybridflow": {
+                key: report[key]
+                for key in ("complete", "missing", "degraded", "kept_local", "totals")
+            },
+        },
+    )
 
 
 def run_report(

@@ -270,7 +270,7 @@ async def test_async_call_that_hangs_is_cancelled_at_the_deadline() -> None:
 
 
 def test_stream_that_hangs_is_left_behind_at_the_deadline() -> None:
-    budget = Budget(deadline_s=0.05, max_cloud_calls=1)
+    budget = Budget(deadline_s=0.5, max_cloud_calls=1)
     release, closed = threading.Event(), threading.Event()
 
     def call(step: Call) -> Generator[ChatGenerationChunk]:
@@ -291,7 +291,7 @@ def test_stream_that_hangs_is_left_behind_at_the_deadline() -> None:
 
 
 async def test_async_stream_that_hangs_is_closed_at_the_deadline() -> None:
-    budget = Budget(deadline_s=0.05, max_cloud_calls=1)
+    budget = Budget(deadline_s=0.5, max_cloud_calls=1)
     closed: list[bool] = []
 
     async def call(step: Call) -> AsyncGenerator[ChatGenerationChunk]:

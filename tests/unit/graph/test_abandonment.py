@@ -157,11 +157,22 @@ def test_stream_begins_no_call_when_nobody_holds_it_any_more():
     crowd.assert_nothing_was_begun()
 
 
-@pytest.mark.parametrize("strike", [waking, not_waking])
-def test_invoke_returns_at_once_when_interrupted(strike: Callable[[int], None]):
+def test_invoke_returns_at_once_when_interrupted():
     crowd = Crowd()
-    with pytest.raises(KeyboardInterrupt), ctrl_c_when(crowd.there, strike):
+    with pytest.raises(KeyboardInterrupt), ctrl_c_when(crowd.there):
         crowd.flow.compile(plan=WIDE).invoke(ask())
+    crowd.assert_nothing_was_begun()
+
+
+def test_stream_is_left_at_once_when_ctrl_c_does_not_wake_its_reader():
+    crowd, reads_on = Crowd(), Gate()
+    stream = crowd.flow.compile(plan=WIDE).stream(ask(), stream_mode="updates")
+    assert [*next(stream), *next(stream)] == ["dispatch", "explain_1"]
+    crowd.there.wait()
+    with ctrl_c_when(reads_on, not_waking):
+        reads_on.open()
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)  # nothing more comes until a call ends
     crowd.assert_nothing_was_begun()
 
 

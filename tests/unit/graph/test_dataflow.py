@@ -32,7 +32,13 @@ from langchain_core.messages import BaseMessage
 from langchain_hybridflow import Budget, Plan, Price
 from langchain_hybridflow.plan import plan_to_xml
 from langchain_hybridflow.planner import ChatPlanner
-from langchain_hybridflow.routing import AlwaysCloud, RandomRouter
+from langchain_hybridflow.routing import (
+    AlwaysCloud,
+    AlwaysEdge,
+    RandomRouter,
+    RouteDecision,
+    RouteRequest,
+)
 from langchain_hybridflow.testing import ScriptedChatModel
 
 LOPSIDED = plan_of({"1": "", "2": "1", "3": "1", "4": "2", "5": "3 4"})
@@ -211,6 +217,43 @@ async def test_batch_answers_each_question(face: Face):
     assert [out["messages"][0].text for out in outs] == [f"Question {i}?" for i in range(6)]
     assert all(out["report"]["complete"] for out in outs)
     assert_at_rest(flow)
+
+
+class SlowOnce:
+    """Sends everything to the edge, and takes its time over the first subtask 2 that it sees."""
+
+    def __init__(self) -> None:
+        self.began, self.release = Gate(), Gate()
+
+    def route(self, request: RouteRequest) -> RouteDecision:
+        """Decide."""
+        if request.subtask_id == "2" and not self.began.is_open:
+            self.began.open()
+            self.release.wait()
+        return AlwaysEdge().route(request)
+
+
+@pytest.mark.parametrize("kind", ["compiled", "planned"])
+def test_runs_at_the_same_time_never_see_each_others_results(kind: str):
+    def answer(messages: list[BaseMessage]) -> str:
+        return "one" if "First?" in messages[-1].text else "two"
+
+    edge, router = planning_worker(CHAIN, {"1": answer, "2": answer}), SlowOnce()
+    flow = make_flow(edge, router=router, planner="always")
+    graph = flow.compile(plan=CHAIN if kind == "compiled" else None)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(graph.invoke, ask("First?"))
+        router.began.wait()
+        graph.invoke(ask("Second?"))
+        router.release.open()
+        first.result(PATIENCE_S)
+    seen = [(answer(call), results_in(call)) for call in edge.calls if results_in(call)]
+    assert seen == [
+        ("two", {"1": "two"}),
+        ("two", {"2": "two"}),
+        ("one", {"1": "one"}),
+        ("one", {"2": "one"}),
+    ]
 
 
 def test_several_event_loops_and_threads_share_one_flow():

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from langchain_hybridflow import Budget, HybridFlowGraph, Limits, RoutedChatModel, Scope
 from langchain_hybridflow.errors import BudgetExceeded, ConfigurationError
+from langchain_hybridflow.graph import setups
 from langchain_hybridflow.routing import AlwaysCloud, AlwaysEdge
 from langchain_hybridflow.verify import SelfConsistency
 
@@ -90,6 +91,16 @@ async def test_model_is_made_once_for_equal_contexts(face: Face, world: World) -
 
 async def test_model_is_made_off_the_event_loop(world: World) -> None:
     await world.graph().ainvoke(ask())
+    assert threading.get_ident() not in world.threads
+
+
+async def test_model_is_made_off_the_event_loop_when_more_contexts_run_than_are_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setups, "_KEPT", 1)
+    graph = world.graph()
+    await asyncio.gather(*(graph.ainvoke(ask(), context=Settings(calls=n)) for n in range(4)))
+    assert len(world.made) >= 4
     assert threading.get_ident() not in world.threads
 
 
@@ -241,7 +252,11 @@ class Typed(TypedDict):
     tier: str
 
 
-@pytest.mark.parametrize("schema", [Mutable, Typed, "Settings"])
+class Identity:
+    tier = "edge"
+
+
+@pytest.mark.parametrize("schema", [Mutable, Typed, Identity, "Settings"])
 def test_schema_whose_contexts_cannot_be_told_apart_is_refused(world: World, schema: Any) -> None:
     with pytest.raises(ConfigurationError, match="frozen"):
         HybridFlowGraph(world.model, context_schema=schema)
