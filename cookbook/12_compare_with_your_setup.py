@@ -23,8 +23,7 @@ from langchain_hybridflow.learning import (
     tune,
 )
 from langchain_hybridflow.plan import critical_path
-from langchain_hybridflow.profiling import aprofile_questions
-from langchain_hybridflow.profiling.summary import share_interval
+from langchain_hybridflow.profiling import aprofile_questions, share_interval
 from langchain_hybridflow.report import Run, save_png
 from langchain_hybridflow.routing import AlwaysCloud, AlwaysEdge, DifficultyRouter
 from langchain_hybridflow.sandbox import (

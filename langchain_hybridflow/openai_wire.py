@@ -12,6 +12,7 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
+    InvalidToolCall,
     convert_to_messages,
     convert_to_openai_messages,
 )
@@ -57,6 +58,48 @@ class ToolSpec(BaseModel):
     function: FunctionSpec
 
 
+class ToolName(BaseModel):
+    """The name of a function."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+
+
+class ToolChoice(BaseModel):
+    """The one function that a model is to call."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: Literal["function"]
+    function: ToolName
+
+
+class ContentPart(BaseModel):
+    """A part of a message: a text, an image and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+
+
+class SentMessage(BaseModel):
+    """A message of the conversation. Fields that are not listed are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    role: Literal["assistant", "developer", "function", "system", "tool", "user"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return what was sent of it; an assistant that called tools may have said nothing."""
+        nothing_said = {"content": None} if self.role == "assistant" else {}
+        return nothing_said | self.model_dump(exclude_unset=True)
+
+
 class ChatRequest(BaseModel):
     """The body of `POST /v1/chat/completions`, as far as any chat model can honour it.
 
@@ -66,7 +109,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: list[SentMessage] = Field(min_length=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(default=None, ge=1)
@@ -78,7 +121,7 @@ class ChatRequest(BaseModel):
     presence_penalty: float | None = Field(default=None, ge=-2.0, le=2.0)
     seed: int | None = None
     tools: list[ToolSpec] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: Literal["auto", "none", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     n: int | None = Field(default=None, ge=1, le=1)
@@ -92,9 +135,9 @@ class ChatRequest(BaseModel):
         """Return the conversation as LangChain messages.
 
         Raises:
-            ValueError: A message has no role, or one that OpenAI does not know.
+            ValueError: A message lacks what one of its role must have.
         """
-        return convert_to_messages(self.messages)
+        return convert_to_messages([message.fields() for message in self.messages])
 
     def options(self) -> dict[str, Any]:
         """Return the call options that were given, by the names that LangChain models use."""
@@ -115,13 +158,16 @@ class ChatRequest(BaseModel):
 
         Raises:
             NotImplementedError: There are tools and the model cannot use any.
+            ValueError: The tool that is to be called is none of them.
         """
         if not self.tools:
             return model
-        given = {
-            "parallel_tool_calls": self.parallel_tool_calls,
-            "tool_choice": self.tool_choice,
-        }
+        choice: object = self.tool_choice
+        if isinstance(choice, ToolChoice):
+            if choice.function.name not in {tool.function.name for tool in self.tools}:
+                raise ValueError("tool_choice names none of the tools.")
+            choice = choice.model_dump()
+        given = {"parallel_tool_calls": self.parallel_tool_calls, "tool_choice": choice}
         options: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None
         }
@@ -156,10 +202,11 @@ def completion(message: AIMessage, head: Head, **more: object) -> dict[str, obje
         head: Its id, time and model.
         **more: Further fields of the answer, beyond OpenAI's own.
     """
-    answer: dict[str, object] = {"role": "assistant", "content": str(message.text)}
+    text = _encodable(str(message.text))
+    answer: dict[str, object] = {"role": "assistant", "content": text}
     calls = _tool_calls(message)
     if calls:
-        answer |= {"content": str(message.text) or None, "tool_calls": calls}
+        answer |= {"content": text or None, "tool_calls": calls}
     reason = _finish_reason(message.response_metadata, has_tool_calls=bool(calls))
     choice = {"index": 0, "message": answer, "logprobs": None, "finish_reason": reason}
     usage = {} if message.usage_metadata is None else {"usage": _usage(message.usage_metadata)}
@@ -210,7 +257,14 @@ def _event(head: Head, delta: Mapping[str, object], reason: str | None = None) -
 
 def _tool_calls(message: BaseMessage) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = convert_to_openai_messages(message).get("tool_calls", [])
-    return calls
+    # Arguments that are no JSON are the client's to judge, as they are with OpenAI.
+    invalid = message.invalid_tool_calls if isinstance(message, AIMessage) else []
+    return [*calls, *map(_raw_call, invalid)]
+
+
+def _raw_call(call: InvalidToolCall) -> dict[str, Any]:
+    function = {"name": call["name"], "arguments": call["args"] or ""}
+    return {"type": "function", "id": call["id"], "function": function}
 
 
 def _tool_call_deltas(chunk: BaseMessage) -> list[dict[str, Any]]:
@@ -246,6 +300,17 @@ def _usage(usage: UsageMetadata) -> dict[str, object]:
     }
 
 
+def _encodable(text: str) -> str:
+    """Join the halves of characters that a model has sent one by one; "?" for a single half."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def sse(event: Mapping[str, object]) -> bytes:
-    """Return one server-sent event."""
-    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+    """Return one server-sent event.
+
+    It is ASCII: half a character of a model's has no other form, and some clients take U+2028 and
+    its like for the end of a line.
+    """
+    return f"data: {json.dumps(event)}\n\n".encode("ascii")

@@ -21,7 +21,8 @@ from langchain_hybridflow.cli.display import (
     say_error,
     screen,
 )
-from langchain_hybridflow.errors import ConfigurationError, UnknownPriceError
+from langchain_hybridflow.cli.profilerun import in_words_of_the_command, next_command
+from langchain_hybridflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -75,19 +76,11 @@ def profile_subtasks(data: str | None, *, runs: Path | None, as_json: bool, **op
     """
     from langchain_hybridflow.profiling.plans import profile_plans
 
-    with _View() as view:
-        try:
-            found = profile_plans(
-                data, runs=runs, on_start=view.begin, on_progress=view.follow, **options
-            )
-        except UnknownPriceError as error:
-            raise ConfigurationError(
-                f"--limit-usd is set and the price of model {error.model!r} is unknown. Give it "
-                f"with --price {error.model}=IN,OUT (USD per million tokens)."
-            ) from error
-        except asyncio.CancelledError:  # Ctrl-C for the second time
-            raise KeyboardInterrupt from None
-    following = f"hybridflow train --data {found.outcomes} --out router/"
+    with _View() as view, in_words_of_the_command():
+        found = profile_plans(
+            data, runs=runs, on_start=view.begin, on_progress=view.follow, **options
+        )
+    following = next_command(found.outcomes)
     if as_json:
         print_json(found.to_json() | {"next": following})
     else:
@@ -204,6 +197,10 @@ def _table(found: SubtaskProfile) -> Table:
 def _credits(found: SubtaskProfile) -> list[str]:
     summary = found.summary
     if summary.mean_credit is None or summary.mean_se is None:
+        if summary.failed_trials:
+            return [
+                f"All {summary.failed_trials:,} trials failed: without a final answer or score."
+            ]
         yet = "yet" if found.stop else "with --no-credit: only the last subtasks have a score"
         return [f"No trials were made {yet}."]
     gain = f"a subtask on the cloud adds {summary.mean_credit:+.1%} to the final score on average"
@@ -223,11 +220,12 @@ def _how_to_go_on(found: SubtaskProfile) -> str:
     again = "Repeat the command to go on: nothing is bought twice."
     stop = found.stop
     if stop is None:
-        return f"Something is missing, because calls failed. {again}"
+        return f"Something is missing, because calls or the scorer failed. {again}"
     if stop.kind == "asked":
         return f"Interrupted. {again}"
     if stop.kind == "failures":
-        return f"Stopped, because calls kept failing: {stop.cause}\nMend it. {again}"
+        who = "the scorer" if stop.tier is None else f"calls of the {stop.tier}"
+        return f"Stopped, because {who} kept failing: {stop.cause}\nMend it. {again}"
     usd = found.budget["usd"]
     spent, limit = dollars(usd["spent"]), dollars(usd["limit"])
     return (

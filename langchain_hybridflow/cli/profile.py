@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +18,8 @@ from langchain_hybridflow.cli.display import (
 )
 from langchain_hybridflow.cli.models import FORMS, ModelSpec, read_prices
 from langchain_hybridflow.cli.planprofile import credit_design, profile_subtasks
-from langchain_hybridflow.errors import ConfigurationError, UnknownPriceError
+from langchain_hybridflow.cli.profilerun import in_words_of_the_command, next_command
+from langchain_hybridflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from langchain_hybridflow.profiling import JudgeScorer, Profile
@@ -204,10 +203,11 @@ def profile(
     )
     from langchain_hybridflow.cli.profileview import how_to_go_on, show_profile
 
+    following = next_command(found.outcomes)
     if as_json:
-        print_json(found.to_json() | {"next": next_command(found)})
+        print_json(found.to_json() | {"next": following})
     else:
-        show_profile(found, next_command(found))
+        show_profile(found, following)
     if not found.is_complete:
         say_error(how_to_go_on(found))
         stopped = found.stop is not None and found.stop.kind == "asked"
@@ -218,16 +218,8 @@ def _run(data: str, **options: Any) -> Profile:
     from langchain_hybridflow.cli.profileview import ProfileView
     from langchain_hybridflow.profiling import profile_questions
 
-    with ProfileView() as view:
-        try:
-            return profile_questions(data, **options, on_start=view.begin, on_progress=view.follow)
-        except UnknownPriceError as error:
-            raise ConfigurationError(
-                f"--limit-usd is set and the price of model {error.model!r} is unknown. Give it "
-                f"with --price {error.model}=IN,OUT (USD per million tokens)."
-            ) from error
-        except asyncio.CancelledError:  # Ctrl-C for the second time
-            raise KeyboardInterrupt from None
+    with ProfileView() as view, in_words_of_the_command():
+        return profile_questions(data, **options, on_start=view.begin, on_progress=view.follow)
 
 
 def _check_applies(*, samples: int, instructions: str | None, answers: bool, rescore: bool) -> None:
@@ -259,8 +251,3 @@ def _clock(time_scale: float) -> Callable[[], float]:
     if time_scale in (0.0, 1.0):
         return time.monotonic
     return lambda: time.monotonic() / time_scale
-
-
-def next_command(found: Profile) -> str:
-    """Return what to type next."""
-    return f"hybridflow train --data {shlex.quote(str(found.outcomes))} --out router/"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["drift", "gate"]
 
+_OR_BEFORE = ", or give an older log with --before"
+
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
@@ -45,11 +47,18 @@ def drift(
     from dataclasses import asdict
 
     from langchain_hybridflow.learning import Reference, check_drift
+    from langchain_hybridflow.learning.drift import FEWEST_CONTEXTS
     from langchain_hybridflow.learning.online import CONTEXT
 
     decisions = _decisions(log)
     earlier = _decisions(before) if before is not None else decisions[: len(decisions) // 2]
     later = decisions if before is not None else decisions[len(decisions) // 2 :]
+    if len(earlier) < FEWEST_CONTEXTS:
+        where = f"{before} has" if before is not None else f"the first half of {log} has"
+        raise ConfigurationError(
+            f"There is too little to compare with: {where} {len(earlier)} decisions, and at least "
+            f"{FEWEST_CONTEXTS} are needed. Come back with more{_OR_BEFORE * (before is None)}."
+        )
     reference = Reference.of(CONTEXT, [one.context for one in earlier])
     asked = check_drift(reference, later, alpha=alpha / 2)
     answered = check_drift(None, decisions, alpha=alpha / 2)
@@ -96,12 +105,19 @@ def gate(
     import numpy as np
 
     from langchain_hybridflow.learning import Gate, check_gate, load_dataset, load_router
+    from langchain_hybridflow.learning.gate import FEWEST_ROWS
 
     saved, every = load_router(directory), load_dataset(frozen)
     old = None if against is None else load_router(against)
     unseen = saved.unseen(every)
     if old is not None:
         unseen &= old.unseen(every)
+    seen = int((~unseen).sum())
+    if seen and len(every) - seen < FEWEST_ROWS:
+        raise ConfigurationError(
+            f"Of the {len(every):,} questions of {frozen} the router was trained on {seen:,}: they "
+            f"prove nothing. Give at least {FEWEST_ROWS} others."
+        )
     report = check_gate(
         saved.predictor,
         every.take(np.flatnonzero(unseen)),
@@ -109,12 +125,12 @@ def gate(
         gate=Gate(alpha=alpha),
     )
     if as_json:
-        print_json(report.as_dict() | {"seen_in_training": len(every) - report.rows})
+        print_json(report.as_dict() | {"seen_in_training": seen})
     else:
         _show(((test.passed, test.name, test.message) for test in report.tests), bad="REFUSED")
         screen().print(
             f"\n{directory} {'passes' if report.passed else 'does not pass'} on {report.rows:,} "
-            f"questions; {len(every) - report.rows:,} more were in training data.",
+            f"questions; {seen:,} more were in training data.",
             style="bold",
             soft_wrap=True,
         )

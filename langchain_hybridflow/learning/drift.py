@@ -2,12 +2,12 @@
 
 Three things can change, and each has its test:
 
-- *What is asked*: the population stability index of each number of the context against a
-  reference. If nothing has changed it is distributed like (1/n + 1/m) chi^2 with one degree of
-  freedom less than there are bins (Yurdakul & Naranjo, Journal of Risk Model Validation 14, 2020),
-  so that small samples raise no alarm. A significant index below 0.1 is no alarm either: that much
-  hardly changes a decision.
-- *How good the tiers are*, against what was foreseen: the mean residual of each tier (z test).
+- *What is asked*: the histogram of each number of the context against that of a reference, by
+  Pearson's chi^2 test of two samples. A difference that is no chance is an alarm if the population
+  stability index is at least 0.1: less hardly changes a decision.
+- *How good the tiers are*, against what was foreseen: the mean residual of each tier, by
+  Bernstein's inequality with the variance that was foreseen, p (1 - p) at most. It holds for few
+  answers, too, and where nearly all of them are right, which a z test does not.
 - *The same, in the middle of the log*: the cut of ADWIN (Bifet & Gavalda, SDM 2007), whose bound
   holds for whatever distribution of rewards.
 
@@ -27,12 +27,21 @@ from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.learning.decision_log import LoggedDecision
 from langchain_hybridflow.routing import TIERS
 
-__all__ = ["Change", "DriftReport", "Finding", "Reference", "check_drift", "find_change"]
+__all__ = [
+    "FEWEST_CONTEXTS",
+    "Change",
+    "DriftReport",
+    "Finding",
+    "Reference",
+    "check_drift",
+    "find_change",
+]
 
 _BINS: Final = 10
 _LEAST_INDEX: Final = 0.1
 _LEAST_RESIDUAL: Final = 0.02
-_FEWEST: Final = 30
+FEWEST_CONTEXTS: Final = 30
+"""With fewer nothing is tested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +65,10 @@ class Reference:
         Raises:
             ConfigurationError: There are fewer than 30, or one has not a number for each name.
         """
-        if len(contexts) < _FEWEST or any(len(one) != len(names) for one in contexts):
+        if len(contexts) < FEWEST_CONTEXTS or any(len(one) != len(names) for one in contexts):
             raise ConfigurationError(
-                f"A reference takes at least {_FEWEST} contexts of {len(names)} numbers, got "
-                f"{len(contexts)}."
+                f"A reference takes at least {FEWEST_CONTEXTS} contexts of {len(names)} numbers, "
+                f"got {len(contexts)}."
             )
         columns = [sorted(float(one[place]) for one in contexts) for place in range(len(names))]
         edges = tuple(
@@ -168,7 +177,7 @@ def check_drift(
     names = reference.names if reference is not None else ()
     each = alpha / (len(names) + 2 * len(TIERS))
     findings: list[Finding] = []
-    if reference is not None and len(decisions) >= _FEWEST:
+    if reference is not None and len(decisions) >= FEWEST_CONTEXTS:
         if any(len(one.context) != len(names) for one in decisions):
             raise ConfigurationError(
                 f"The reference has {len(names)} numbers a context, and the log has others."
@@ -177,11 +186,12 @@ def check_drift(
             values = [one.context[place] for one in decisions]
             findings.append(_stability(reference, place, values, each))
     for tier in TIERS:
-        residuals = [
-            one.residual for one in decisions if one.tier == tier and one.residual is not None
-        ]
-        if len(residuals) >= _FEWEST:
-            findings += [_bias(tier, residuals, each), _changed(tier, residuals, each)]
+        answered = [one for one in decisions if one.tier == tier]
+        answered = [one for one in answered if one.reward is not None]
+        residuals = [one.residual for one in answered if one.residual is not None]
+        if len(residuals) >= FEWEST_CONTEXTS:
+            foreseen = [one.quality(tier) for one in answered]
+            findings += [_bias(tier, residuals, foreseen, each), _changed(tier, residuals, each)]
     rewarded = sum(one.reward is not None for one in decisions)
     return DriftReport(tuple(findings), len(decisions), rewarded)
 
@@ -225,8 +235,7 @@ def _stability(reference: Reference, place: int, values: Sequence[float], alpha:
     now = _counted(values, reference.edges[place])
     index = _stability_index(before, now)
     bins = sum(1 for one, two in zip(before, now, strict=True) if one + two)
-    scale = 1.0 / sum(before) + 1.0 / sum(now)
-    chance = _chi_square_tail(index / scale, bins - 1) if bins > 1 else 1.0
+    chance = _chi_square_tail(_chi_square(before, now), bins - 1) if bins > 1 else 1.0
     alarm = chance < alpha and index >= _LEAST_INDEX
     return Finding(
         "context",
@@ -238,12 +247,15 @@ def _stability(reference: Reference, place: int, values: Sequence[float], alpha:
     )
 
 
-def _bias(tier: str, residuals: Sequence[float], alpha: float) -> Finding:
+def _bias(
+    tier: str, residuals: Sequence[float], foreseen: Sequence[float], alpha: float
+) -> Finding:
     count = len(residuals)
-    mean = fsum(residuals) / count
-    variance = fsum((value - mean) ** 2 for value in residuals) / (count - 1)
-    error = sqrt(variance / count)
-    chance = erfc(abs(mean) / error / sqrt(2.0)) if error else float(mean == 0.0)
+    total = fsum(residuals)
+    mean = total / count
+    variance = fsum(quality * (1.0 - quality) for quality in foreseen)
+    spread = 2.0 * (variance + abs(total) / 3.0)
+    chance = min(1.0, 2.0 * exp(-total * total / spread)) if total else 1.0
     alarm = chance < alpha and abs(mean) >= _LEAST_RESIDUAL
     worse = "worse" if mean < 0 else "better"
     return Finding(
@@ -252,7 +264,7 @@ def _bias(tier: str, residuals: Sequence[float], alpha: float) -> Finding:
         mean,
         alarm,
         f"{tier}: {mean:+.3f} beside what was foreseen in {count} answers, by chance with "
-        f"probability {chance:.2g}"
+        f"probability {chance:.2g} at most"
         f"{f': it is {worse} than when the router was trained; train again' if alarm else ''}",
     )
 
@@ -281,6 +293,16 @@ def _counted(values: Sequence[float], edges: Sequence[float]) -> tuple[int, ...]
             raise ConfigurationError(f"A context has a number that is not finite: {value!r}.")
         counts[bisect_right(edges, value)] += 1
     return tuple(counts)
+
+
+def _chi_square(before: Sequence[int], now: Sequence[int]) -> float:
+    """Pearson's statistic of two histograms over the same bins; empty bins do not count."""
+    scale = sqrt(sum(now) / sum(before))
+    return fsum(
+        (one * scale - two / scale) ** 2 / (one + two)
+        for one, two in zip(before, now, strict=True)
+        if one + two
+    )
 
 
 def _stability_index(before: Sequence[int], now: Sequence[int]) -> float:

@@ -23,7 +23,7 @@ from langchain_hybridflow.profiling.records import Item, Outcome
 from langchain_hybridflow.profiling.running import Progress, Runner, Stop
 from langchain_hybridflow.profiling.scoring import Score, Scorer, scorer_named
 from langchain_hybridflow.profiling.store import ProfileStore
-from langchain_hybridflow.profiling.summary import Summary
+from langchain_hybridflow.profiling.summary import Summary, share_interval
 
 __all__ = [
     "Credit",
@@ -52,4 +52,5 @@ __all__ = [
     "read_items",
     "read_runs",
     "scorer_named",
+    "share_interval",
 ]

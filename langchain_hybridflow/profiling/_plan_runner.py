@@ -74,12 +74,13 @@ class PlanRunner:
         base: Draws the tiers of the runs, as its first context.
         parallel: Calls at once, for each tier.
         at_once: Plans that are worked on at once.
-        max_failures: Failures in a row that end the run.
+        max_failures: Failures in a row, of a tier or of the scorer, that end the run.
         seed: Of the tiers of the runs, and of all orders.
         stream_plan: Whether subtasks are routed while their plan is being written.
         on_progress: Is told as work goes on; must not block.
         subjects: The plans, as they came.
         failed: Questions without a run, with the reason.
+        lost: Calls that were made for them in this run.
         items: The subtasks that both tiers are asked, by question and subtask id.
     """
 
@@ -98,6 +99,7 @@ class PlanRunner:
     on_progress: Callable[[PlanProgress], None] = lambda _: None
     subjects: list[Subject] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    lost: list[Mapping[str, Any]] = field(default_factory=list)
     items: dict[tuple[str, str], Item] = field(default_factory=dict)
     progress: PlanProgress = field(default_factory=PlanProgress)
     _prober: Prober = field(init=False)
@@ -194,6 +196,8 @@ class PlanRunner:
         lost = [one for one in planning["attempts"] if one["status"] != "ok"]
         if planning["source"] == "fallback" and lost:
             self.failed[item.id] = f"no plan: {planning['reason']}"
+            self.lost += planning["attempts"]
+            self.lost += [one for result in out["results"].values() for one in result["attempts"]]
             if lost[-1]["status"] == "refused":
                 self._prober.stop = Stop("budget", lost[-1]["error"] or "", lost[-1]["tier"])
             else:
@@ -340,7 +344,11 @@ class PlanRunner:
     async def _each(
         self, phase: Phase, things: Iterable[T], work: Callable[[T], Awaitable[None]]
     ) -> None:
-        """Work on so many at once; nothing new is begun once nothing can be bought."""
+        """Work on so many at once; nothing new is begun once nothing can be bought.
+
+        Raises:
+            HybridFlowError: Nothing of it can go on, such as with a full disk.
+        """
         self.progress.phase = phase
         free = asyncio.Semaphore(self.at_once)
 
@@ -355,9 +363,16 @@ class PlanRunner:
                 self.progress.done += 1
                 self._tell()
 
-        async with asyncio.TaskGroup() as group:
-            for thing in things:
-                group.create_task(one(thing))
+        errors: Sequence[Exception] = ()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for thing in things:
+                    group.create_task(one(thing))
+        except ExceptionGroup as group_of_errors:
+            # Whoever called deals with one error, and has no use for what it broke off.
+            errors = group_of_errors.exceptions
+        if errors:
+            raise errors[0]
 
     def _tell(self) -> None:
         self.progress.stopping = self.stop is not None

@@ -42,7 +42,8 @@ class PlansSummary:
             say: mean of their sums, over plans with a credit for each; `None` without any.
         calls: Answers bought, by what for: "run", "other tier", "credit"; "recorded" were there.
         usd: What these cost, likewise; `None` if some cost is unknown.
-        planning_usd: What planning cost; `None` if that is unknown.
+        planning_usd: What planning cost, and in this run the questions whose planning failed;
+            `None` if that is unknown.
     """
 
     questions: int
@@ -156,9 +157,8 @@ def summarise_plans(
         for subject in subjects
         if all((subject.id, one) in known for one in subject.run.plan.order)
     ]
-    planning = [
-        attempt["cost_usd"] for row in runner.plans.rows for attempt in row["planning"]["attempts"]
-    ]
+    made = [attempt for row in runner.plans.rows for attempt in row["planning"]["attempts"]]
+    planning = [attempt["cost_usd"] for attempt in (*made, *runner.lost)]
     return PlansSummary(
         questions=questions,
         plans=len(subjects),

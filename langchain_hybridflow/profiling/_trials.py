@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -141,7 +142,7 @@ class Prober:
         asker: Buys the grades of a judge.
         scorer: Scores final answers.
         store: Where answers are written down.
-        max_failures: Failures in a row that end the profile.
+        max_failures: Failures in a row, of a tier or of the scorer, that end the profile.
         stop: Why it ended early; `None` if it did not.
     """
 
@@ -151,7 +152,7 @@ class Prober:
     store: ProfileStore
     max_failures: int = 10
     stop: Stop | None = None
-    _failures: int = 0
+    _failures: Counter[str] = field(default_factory=Counter)
     _at_work: int = 0
     _alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -290,7 +291,7 @@ class Prober:
             bought: What for.
         """
         if record["status"] == "ok":
-            self._failures = 0
+            self._failures[record["tier"] or tier] = 0
             if not subject.answers.add(record, tier) or record["tier"] != tier:
                 return
             write = outcome_of
@@ -328,6 +329,8 @@ class Prober:
             raise Halted(self.stop) from refused
         if facts["status"] == "pending":
             self.fail(str(facts["score_reason"]))
+        else:
+            self._failures["scorer"] = 0
         if known is not None:
             sha256 = item.reference_sha256
             self.store.append(replace(known, reference_sha256=sha256, **facts))
@@ -335,9 +338,10 @@ class Prober:
         return score
 
     def fail(self, cause: str, tier: Tier | None = None) -> None:
-        """Count a failure, and end the profile after too many in a row."""
-        self._failures += 1
-        if self._failures >= self.max_failures:
+        """Count a failure of a tier, or of the scorer, and end the profile after too many of it."""
+        who = tier or "scorer"
+        self._failures[who] += 1
+        if self._failures[who] >= self.max_failures:
             self.stop = self.stop or Stop("failures", cause, tier)
 
 

@@ -99,7 +99,8 @@ class CreditDesign:
         seed: Other seeds give other contexts.
         focus: Whether to go on after two contexts only with plans in which something has changed
             the final score by then. Most plans are so easy or so hard that nothing does; the
-            money is better spent on the others (see benchmarks/README.md).
+            money is better spent on the others (see benchmarks/README.md). It draws credits
+            towards 0, by up to a fifth where many subtasks have to be right together.
 
     Raises:
         ConfigurationError: A number is out of its range.

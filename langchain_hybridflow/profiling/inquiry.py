@@ -103,8 +103,8 @@ class Shop:
             lease_ttl_s=2 * self.timeout_s,
         )
 
-    def core(self, budget: Budget) -> RoutingCore:
-        """Return what buys from either tier."""
+    def model(self, budget: Budget, **options: Any) -> RoutedChatModel:
+        """Return both tiers as one model; further options are those of `RoutedChatModel`."""
         return RoutedChatModel(
             edge=self.edge,
             cloud=self.cloud,
@@ -112,7 +112,12 @@ class Shop:
             breaker=None,  # failures in a row are counted here: none is to hide behind another
             edge_timeout_s=self.timeout_s,
             cloud_timeout_s=self.timeout_s,
-        ).core
+            **options,
+        )
+
+    def core(self, budget: Budget) -> RoutingCore:
+        """Return what buys from either tier."""
+        return self.model(budget).core
 
 
 def inquiry_of(

@@ -20,7 +20,6 @@ Tokens, seconds and USD are those of this subtask's own answers, in the context 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -28,11 +27,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from langchain_core.language_models import BaseChatModel
+from pydantic import ValidationError
 
-from langchain_hybridflow.budget import Price
+from langchain_hybridflow.budget import Budget, Price
 from langchain_hybridflow.calls import model_name
-from langchain_hybridflow.chat_models import RoutedChatModel
-from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.errors import ConfigurationError, PlanError
+from langchain_hybridflow.plan import Plan
 from langchain_hybridflow.planner import ChatPlanner, Planner
 from langchain_hybridflow.profiling._plan_runner import PlanProgress, PlanRunner
 from langchain_hybridflow.profiling._replaying import Replayer
@@ -42,6 +42,7 @@ from langchain_hybridflow.profiling._subtask_tables import (
     subtask_table,
     summarise_plans,
 )
+from langchain_hybridflow.profiling._sync import run_here
 from langchain_hybridflow.profiling.asking import Asker
 from langchain_hybridflow.profiling.credit import CreditDesign
 from langchain_hybridflow.profiling.inquiry import Shop, inquiry_of
@@ -135,7 +136,7 @@ def profile_plans(
         >>> profile.is_complete, profile.summary.rows == profile.summary.subtasks
         (True, True)
     """
-    return asyncio.run(aprofile_plans(data, **options))
+    return run_here(lambda: aprofile_plans(data, **options), instead="aprofile_plans")
 
 
 async def aprofile_plans(
@@ -196,7 +197,7 @@ async def aprofile_plans(
         temperature: Of both models; `None` leaves it to them.
         timeout_s: Longest wait for a whole answer, in seconds.
         restart: Begin anew; what was there is kept in a directory `before-N`.
-        max_failures: Failures in a row that end the run.
+        max_failures: Failures in a row, of a tier or of the scorer, that end the run.
         on_start: Is given the run before its first call, to follow or stop it.
         on_progress: Is told as work goes on; must not block.
 
@@ -206,34 +207,23 @@ async def aprofile_plans(
     """
     if type(parallel_plans) is not int or parallel_plans < 1:
         raise ConfigurationError(f"parallel_plans must be an integer >= 1, not {parallel_plans!r}.")
-    base = credit or CreditDesign(seed=seed)
     source = _source(data, runs, scorer, seed=seed)
     shop = Shop(edge, cloud, limit_usd, {**SANDBOX_PRICES, **(prices or {})}, timeout_s)
+    base = credit or CreditDesign(seed=seed)
     options = {"max_tokens": max_tokens, "temperature": temperature}
-    _check_models(source.runs or (), shop.models())
-    settings: dict[str, Any] = {"kind": "subtasks", "scorer": source.scorer.name}
-    settings |= shop.models() | {"seed": seed, "tiers": [base.seed, base.share], "options": options}
+    settings = source.settings() | shop.models(source.scorer)
+    settings |= {"seed": seed, "tiers": [base.seed, base.share], "options": options}
     if source.runs is None:
         settings |= {"planner": _name_of(planner), "stream_plan": stream_plan}
+    _check_models(source.runs or (), shop.models())
     with (
         ProfileStore(Path(out), settings=settings, restart=restart) as store,
         AppendLog(store.directory / _PLANS) as plans,
     ):
         _check_continues(plans, source)
         budget = shop.budget(store.directory / _LEDGER)
-        model = RoutedChatModel(
-            edge=edge,
-            cloud=cloud,
-            budget=budget,
-            policy=policy,
-            edge_timeout_s=timeout_s,
-            cloud_timeout_s=timeout_s,
-            max_output_tokens=max_tokens,
-            max_tokens=max_tokens,
-            temperature=temperature,
-        )
         replayer = Replayer(
-            model,
+            shop.model(budget, policy=policy, max_output_tokens=max_tokens, **options),
             planner=planner,
             stream_plan=stream_plan,
             edge_slots=parallel_edge,
@@ -255,16 +245,7 @@ async def aprofile_plans(
             on_progress=on_progress,
         )
         on_start(runner)
-        try:
-            if source.runs is None:
-                await runner.run_questions(source.items)
-            else:
-                await runner.run_recorded(source.runs)
-        finally:
-            spent = budget.snapshot()
-            await budget.aclose()
-            profile = _finished(runner, source, spent)
-    return profile
+        return await _run(runner, source, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +256,10 @@ class _Source:
     runs: Sequence[RecordedRun] | None
     scorer: Scorer | Grader
     notes: tuple[str, ...]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what of it makes outcomes comparable."""
+        return {"kind": "subtasks", "scorer": self.scorer.name}
 
 
 def _source(
@@ -327,6 +312,7 @@ def _check_models(runs: Sequence[RecordedRun], models: Mapping[Tier, str]) -> No
 
 def _check_continues(plans: AppendLog, source: _Source) -> None:
     """Refuse plans of other questions than these; new questions are welcome."""
+    _check_plans(plans)
     now = {item.id: item.sha256 for item in source.items}
     changed = [row for row in plans.rows if now.get(row["item_id"]) != row["item_sha256"]]
     if changed:
@@ -337,6 +323,35 @@ def _check_continues(plans: AppendLog, source: _Source) -> None:
             f"{first!r}, which {what}. Continue with its own data (questions may be added), "
             f"choose another --out, or begin anew with --restart."
         )
+
+
+def _check_plans(plans: AppendLog) -> None:
+    """Refuse a log of plans that somebody has edited, or another version has written."""
+    for number, row in enumerate(plans.rows, start=1):
+        try:
+            Plan.model_validate(row["plan"])
+            lacks = {"item_id", "item_sha256", "question", "planned"} - row.keys()
+        except (KeyError, PlanError, ValidationError):
+            lacks = {"plan"}
+        if lacks:
+            raise ConfigurationError(
+                f"Line {number} of {plans.path} lacks a valid {min(lacks)}: it was edited, or "
+                f"written by another version. Restore it, or begin anew with --restart."
+            )
+
+
+async def _run(runner: PlanRunner, source: _Source, budget: Budget) -> SubtaskProfile:
+    """Do all there is to do; however that ends, the tables are written."""
+    try:
+        if source.runs is None:
+            await runner.run_questions(source.items)
+        else:
+            await runner.run_recorded(source.runs)
+    finally:
+        spent = budget.snapshot()
+        await budget.aclose()
+        profile = _finished(runner, source, spent)
+    return profile
 
 
 def _finished(runner: PlanRunner, source: _Source, spent: Mapping[str, Any]) -> SubtaskProfile:

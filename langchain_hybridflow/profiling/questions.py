@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 
-from langchain_hybridflow.budget import Price
+from langchain_hybridflow.budget import Budget, Price
 from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.profiling._sync import run_here
 from langchain_hybridflow.profiling.asking import Asker, utc_now
 from langchain_hybridflow.profiling.inquiry import Inquiry, Shop, inquiry_of
 from langchain_hybridflow.profiling.judging import Grader
@@ -97,7 +97,7 @@ def profile_questions(data: str | Path | Sequence[Item], **options: Any) -> Prof
         >>> profile.is_complete, profile.summary.tiers["cloud"].scored
         (True, 20)
     """
-    return asyncio.run(aprofile_questions(data, **options))
+    return run_here(lambda: aprofile_questions(data, **options), instead="aprofile_questions")
 
 
 async def aprofile_questions(
@@ -180,16 +180,8 @@ async def aprofile_questions(
     if temperature is not None:
         options["temperature"] = temperature
     shop = Shop(edge, cloud, limit_usd, {**SANDBOX_PRICES, **(prices or {})}, timeout_s)
-    settings = (
-        inquiry.settings()
-        | shop.models(inquiry.scorer)
-        | {
-            "samples": samples,
-            "seed": seed,
-            "options": options,
-            "keep_answers": keep_answers,
-        }
-    )
+    settings = inquiry.settings() | shop.models(inquiry.scorer)
+    settings |= {"samples": samples, "seed": seed, "options": options, "keep_answers": keep_answers}
     with ProfileStore(Path(out), settings=settings, restart=restart, rescore=rescore) as store:
         _check_continues(store, inquiry.items, rescore=rescore)
         budget = shop.budget(store.directory / _LEDGER)
@@ -207,20 +199,27 @@ async def aprofile_questions(
             on_progress=on_progress,
         )
         on_start(runner)
-        try:
-            await runner.run(inquiry.items, seed=seed)
-        finally:
-            spent = budget.snapshot()
-            await budget.aclose()
-            wide, paths = _write_tables(store, inquiry.items)
-        return Profile(
-            outcomes=paths[0],
-            answers=paths[1],
-            summary=_summary(store, wide, inquiry, shop.models(), samples),
-            stop=runner.stop,
-            notes=inquiry.notes,
-            budget=spent,
-        )
+        return await _run(runner, inquiry, budget, models=shop.models(), seed=seed)
+
+
+async def _run(
+    runner: Runner, inquiry: Inquiry, budget: Budget, *, models: Mapping[Tier, str], seed: int
+) -> Profile:
+    """Ask all there is to ask; however that ends, the tables are written."""
+    try:
+        await runner.run(inquiry.items, seed=seed)
+    finally:
+        spent = budget.snapshot()
+        await budget.aclose()
+        wide, paths = _write_tables(runner.store, inquiry.items)
+    return Profile(
+        outcomes=paths[0],
+        answers=paths[1],
+        summary=_summary(runner.store, wide, inquiry, models, runner.samples),
+        stop=runner.stop,
+        notes=inquiry.notes,
+        budget=spent,
+    )
 
 
 def _check_counts(**counts: int) -> None:

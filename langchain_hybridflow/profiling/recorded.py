@@ -114,7 +114,7 @@ def recorded_run(row: Any, *, number: int = 1, source: str = "the data") -> Reco
         )
     except (InputError, PlanError, ValidationError) as error:
         raise ConfigurationError(
-            f"Run {number} of {source} cannot be used: {_first_line(error)}. A run has messages "
+            f"Run {number} of {source} cannot be used: {_why(error)}. A run has messages "
             f"(or question), plan and results (or subtasks), as a graph returns them."
         ) from error
     return RecordedRun(
@@ -161,7 +161,7 @@ def with_references(runs: Sequence[RecordedRun], items: Sequence[Item]) -> list[
 def _objects(text: str, path: Path) -> list[Any]:
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         whole = None
     if isinstance(whole, list):
         return whole
@@ -173,7 +173,7 @@ def _objects(text: str, path: Path) -> list[Any]:
             continue
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise ConfigurationError(
                 f"{path} is neither JSON nor JSON lines; line {number}: {error}."
             ) from error
@@ -290,9 +290,10 @@ def _normal(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _first_line(error: Exception) -> str:
+def _why(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "plan"
         return f"{where}: {first['msg']}"
-    return str(error).strip().splitlines()[0].rstrip(".:")
+    lines = str(error).strip().splitlines()[:2]  # the first fault of a plan is in the second one
+    return " ".join(line.strip(" -") for line in lines).rstrip(".:")

@@ -316,8 +316,10 @@ class Runner:
         self.progress.spent_usd += facts["judge_usd"] or 0
         done = facts["status"] != "pending"
         self.progress.tiers[outcome.tier].done += done
-        # What a scorer says of its own failure may repeat the answer.
-        told = facts if done or self.keep_answers else {**facts, "score_reason": "it failed"}
+        told = dict(facts)
+        if not self.keep_answers and (not done or isinstance(self.scorer, CallableScorer)):
+            # What others say, of an answer or of their own failure, may repeat the answer.
+            told["score_reason"] = None if done else "it failed"
         self._write(replace(outcome, **told))
         if done:
             self._failures["scorer"] = 0

@@ -94,9 +94,16 @@ class GraphAnswerer:
             raise Refused(400, "unsupported", message)
 
     async def answer(self, asked: ChatRequest, config: RunnableConfig) -> AIMessage:
-        """Return the graph's last message, with the usage of the whole run."""
+        """Return the graph's last message, with the usage of the whole run.
+
+        Raises:
+            Refused: The run has stopped before it, for somebody to approve something.
+        """
         out = await self._graph.ainvoke({"messages": asked.prompt()}, config)
-        return _with_usage(out["messages"][-1])
+        last = out["messages"][-1]
+        if "hybridflow" not in last.response_metadata:
+            raise _unanswered()
+        return _with_usage(last)
 
     def stream(self, asked: ChatRequest, config: RunnableConfig) -> AsyncIterator[BaseMessage]:
         """Return the tokens of the last subtask, then whatever else the answer says."""
@@ -131,7 +138,7 @@ async def _answer_of(
     graph: Runnable[Any, Any], messages: list[BaseMessage], config: RunnableConfig
 ) -> AsyncIterator[BaseMessage]:
     modes: Any = ["messages", "updates"]
-    shown = ""
+    shown, answered = "", False
     parts = graph.astream({"messages": messages}, config, stream_mode=modes)
     async with aclosing(parts):  # type: ignore[type-var] # it is a generator
         async for mode, part in parts:
@@ -140,7 +147,19 @@ async def _answer_of(
                 yield AIMessageChunk(content=str(part[0].text))
             elif mode == "updates":
                 for message in (part.get("answer") or {}).get("messages", ()):
+                    answered = True
                     yield _rest(_with_usage(message), shown)
+    if not answered:
+        raise _unanswered()
+
+
+def _unanswered() -> Refused:
+    message = (
+        "The run stopped before its answer, for somebody to approve something, which cannot be "
+        "done here."
+    )
+    # No 409, after which OpenAI's clients would ask, and pay, twice more.
+    return Refused(422, "unanswered", message)
 
 
 def _is_final(message: BaseMessage, metadata: Mapping[str, Any]) -> bool:

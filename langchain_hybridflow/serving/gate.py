@@ -20,7 +20,9 @@ __all__ = ["OPEN_PATHS", "Gate", "identity_of", "is_loopback"]
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 """What anybody may ask: it says nothing but whether the server is well."""
 
-_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+# What a proxy says of itself, or of the client that it speaks for.
+_FORWARDED: Final = ("forwarded", "via", "x-real-ip")
+_FORWARDED_PREFIX: Final = "x-forwarded-"
 
 
 def is_loopback(host: str) -> bool:
@@ -102,7 +104,9 @@ class Gate:
     def _identity(self, scope: Scope, headers: Headers) -> Identity | Problem:
         if self._tokens is None:
             client = scope.get("client")
-            direct = not any(name in headers for name in _FORWARDED)
+            direct = not any(
+                name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) for name in headers
+            )
             return LOCAL if direct and client and is_loopback(client[0]) else _NO_TOKENS
         return self._tokens.find(_token(headers)) or _UNKNOWN
 

@@ -151,10 +151,17 @@ class _Routes:
 
     async def page(self, request: Request) -> Response:
         """Serve the playground's files."""
-        file = request.path_params["file"]
-        response: Response = await self._bordered(
-            lambda request: self._handler.playground(file, request)
-        )(request)
+        return await self._bordered(self._file)(request)
+
+    async def _file(self, request: Request) -> Response:
+        try:
+            response: Response = await self._handler.playground(
+                request.path_params["file"], request
+            )
+        except (OSError, ValueError) as error:  # a folder, or a name that no file can have
+            raise HTTPException(404) from error
+        # In a frame of another page's, a click on Start would spend the money of whoever clicks.
+        response.headers["X-Frame-Options"] = "DENY"
         return response
 
     def check_batch(self, body: Mapping[str, Any]) -> None:
@@ -177,6 +184,9 @@ class _Routes:
         except (ClientGone, HTTPException, HybridFlowError):
             raise
         except Exception as error:
+            if body.get("config", {}) is None:
+                message = "config: it must be an object. Leave it out."
+                raise Refused(422, "invalid_input", message) from error
             for place, one in _inputs(body):
                 fault = self._fault_of(one)
                 if fault is not None:

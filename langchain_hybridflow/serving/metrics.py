@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +17,8 @@ __all__ = ["MULTIPROCESS_DIR", "MeasuredApp", "RequestMetrics"]
 MULTIPROCESS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder in which several workers add up their numbers."""
 
+# Others are whatever a client makes up, which must not become a label.
+_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -33,6 +36,7 @@ class RequestMetrics:
             import prometheus_client
         except ImportError as error:
             raise MissingExtraError("Telling Prometheus of requests", "serve") from error
+        _forget_the_killed()
         self._client: Any = prometheus_client
         self._registry = prometheus_client.CollectorRegistry()
         labels, own = ["route", "method"], self._registry
@@ -122,11 +126,27 @@ class MeasuredApp:
             await self._app(scope, receive, sending)
         finally:
             metrics.open.dec()
-            labels = (_route(scope), scope["method"])
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            labels = (_route(scope), method)
             metrics.requests.labels(*labels, str(int(seen["status"]))).inc()
             metrics.seconds.labels(*labels).observe(self._clock() - since)
             if "first" in seen:
                 metrics.first_byte.labels(*labels).observe(seen["first"])
+
+
+def _forget_the_killed() -> None:
+    """Take workers that were killed out of what is under way: they could not do it themselves."""
+    folder = os.environ.get(MULTIPROCESS_DIR)
+    if not folder:
+        return
+    from prometheus_client import multiprocess
+
+    for file in Path(folder).glob("gauge_live*_*.db"):
+        worker = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(worker, 0)  # asks only whether it is there
+        except ProcessLookupError:
+            multiprocess.mark_process_dead(worker)  # type: ignore[no-untyped-call] # theirs
 
 
 def _route(scope: Scope) -> str:
@@ -134,7 +154,8 @@ def _route(scope: Scope) -> str:
     if "endpoint" not in scope:
         return "none"  # no such route, or not let in
     path: str = scope["path"]
-    for name, value in scope.get("path_params", {}).items():
-        if value:
-            path = path.replace(str(value), f"{{{name}}}")
+    for name, value in reversed(scope.get("path_params", {}).items()):
+        # From the end: what a client calls a model may stand in the path before it, too.
+        before, found, after = path.rpartition(str(value)) if value else (path, "", "")
+        path = f"{before}{{{name}}}{after}" if found else path
     return path

@@ -84,6 +84,8 @@ class Problem:
         headers = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, ceil(self.retry_after_s)))
+        if self.status == 408:
+            headers["Connection"] = "close"  # the rest of the body is not waited for
         if self.code == "budget_exhausted":
             headers["x-should-retry"] = "false"  # OpenAI's clients would ask twice more at once
         if self.status == 401:

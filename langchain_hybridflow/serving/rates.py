@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from langchain_hybridflow.errors import ConfigurationError, MissingExtraError
 from langchain_hybridflow.serving.identity import Identity
-from langchain_hybridflow.serving.problems import Problem
+from langchain_hybridflow.serving.problems import STORE_RETRY_S, Problem
 
 __all__ = ["RateLimits", "Turn"]
 
+logger = logging.getLogger(__name__)
+
 _WINDOW = "minute"
 _PREFIX = "x-ratelimit-"
+_STORAGE_S: Final = 2.0
+
+# To let everybody in would be to have no limits as soon as somebody brings the storage down.
+_NOT_COUNTED: Final = Problem(
+    status=503,
+    code="rate_storage_unavailable",
+    message="Requests cannot be counted, so none is taken. Try again later.",
+    retry_after_s=STORE_RETRY_S,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +73,19 @@ class RateLimits:
         self._limiter = _limiter(storage)
 
     async def turn(self, identity: Identity) -> Turn:
-        """Count a request, and say whether it is one too many."""
+        """Count a request, and say whether it is one too many, or could not be counted."""
         from limits import RateLimitItemPerMinute
+        from limits.errors import StorageError
 
         most = identity.requests_per_minute or self._usual
         item = RateLimitItemPerMinute(most)
-        granted = await self._limiter.hit(item, identity.key)
-        window = await self._limiter.get_window_stats(item, identity.key)
+        try:
+            async with asyncio.timeout(_STORAGE_S):
+                granted = await self._limiter.hit(item, identity.key)
+                window = await self._limiter.get_window_stats(item, identity.key)
+        except (StorageError, TimeoutError) as error:
+            logger.error("Requests cannot be counted (%s)", type(error.__cause__ or error).__name__)  # noqa: TRY400 - its text may hold the password of the storage
+            return Turn({}, _NOT_COUNTED)
         wait_s = max(1.0, window.reset_time - self._clock())
         headers = {
             f"{_PREFIX}limit-requests": str(most),
@@ -93,7 +112,8 @@ def _limiter(storage: str) -> Any:
     name = storage if storage.startswith("async+") else f"async+{storage}"
     options = {"implementation": "redispy"} if "redis" in name.partition(":")[0] else {}
     try:
-        return FixedWindowRateLimiter(storage_from_string(name, **options))
+        storage_of_it = storage_from_string(name, wrap_exceptions=True, **options)
+        return FixedWindowRateLimiter(storage_of_it)
     except UnknownStorage as error:
         kind = storage.partition(":")[0]
         raise ConfigurationError(

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from langchain_hybridflow.budget import Budget
 from langchain_hybridflow.errors import ConfigurationError, HybridFlowError
 from langchain_hybridflow.leaving import Receive
+from langchain_hybridflow.serving.extension import header_text
 from langchain_hybridflow.serving.gate import identity_of
 from langchain_hybridflow.serving.identity import THREAD_HEADER
 from langchain_hybridflow.serving.problems import Problem, Refused, problem_of
@@ -84,7 +85,7 @@ class Service:
         Only the classes of errors are logged: their texts may quote prompts.
         """
         problem = problem_of(error, budget=self.budget)
-        path, kinds = request.url.path, " from ".join(_kinds(error))
+        path, kinds = header_text(request.url.path), " from ".join(_kinds(error))
         if problem.status >= 500:
             logger.error("%s: %d %s (%s)", path, problem.status, problem.code, kinds)
         else:

@@ -294,6 +294,7 @@ def test_token_is_taken_as_the_password_of_a_browser(server: ServeServer) -> Non
     said = httpx.get(f"{server.url}/ask/playground/", auth=("anybody", TOKENS["ada"]))
     assert said.status_code == 200
     assert "LangServe" in said.text or "<html" in said.text
+    assert said.headers["x-frame-options"] == "DENY"
 
 
 def test_form_of_a_foreign_page_is_refused(server: ServeServer) -> None:
@@ -314,6 +315,10 @@ BAD_BODIES = [
     b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     b'{"input": "\\ud800"}',
     b'{"input": NaN}',
+    b'{"input": {"messages": [{"type": "human", "content": "x", "a": 1e999}]}}',
+    b'{"input": {"messages": [{"type": "human", "content": "x", "a": 1000000000000000000000}]}}',
+    b'{"input": ' + b"[" * 200 + b"]" * 200 + b"}",
+    b'{"input": {"messages": [{"type": "human", "content": "x"}]}, "config": null}',
     b'{"inputs": 7}',
     b'{"inputs": [7, null]}',
     b'{"inputs": ["x"], "config": 7}',
@@ -343,6 +348,11 @@ def test_bad_input_is_a_4xx_with_a_reason_on_every_route(server: ServeServer, bo
         assert 400 <= said.status_code < 500, (path, said.status_code, said.text)
         assert said.json()["error"]["message"] == said.json()["detail"] != "", path
         assert "Traceback" not in said.text
+
+
+@pytest.mark.parametrize("name", ["%00", "a" * 300, "assets", "..%2f..%2fserver.py", "none.js"])
+def test_page_that_is_no_file_of_the_playground_is_a_404(server: ServeServer, name: str) -> None:
+    assert ask(server, f"/ask/playground/{name}").status_code == 404
 
 
 def test_body_that_is_too_large_is_refused_also_if_it_does_not_say_so(server: ServeServer) -> None:

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall
 from langchain_core.messages.ai import UsageMetadata
+from pydantic import ValidationError
 
 from langchain_hybridflow.openai_wire import (
     ChatRequest,
@@ -52,6 +53,34 @@ def test_parallel_tool_calls_are_bound_as_asked() -> None:
     bound: Any = asked.bound(ObedientChatModel())
     assert bound.kwargs["parallel_tool_calls"] is False
     assert bound.kwargs["tool_choice"] == "required"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "add",
+        "",
+        {},
+        {"type": "function"},
+        {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+        {"type": "function", "function": {"name": "subtract"}},
+    ],
+)
+def test_choice_of_a_tool_that_there_is_not_is_refused(choice: object) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    with pytest.raises(ValueError, match="tool_choice"):
+        request(tools=tools, tool_choice=choice).bound(ObedientChatModel())
+
+
+def test_tool_call_whose_arguments_are_no_json_reaches_the_client() -> None:
+    call = InvalidToolCall(
+        type="invalid_tool_call", name="add", args='{"a"', id="call_1", error=None
+    )
+    choices: Any = completion(AIMessage("", invalid_tool_calls=[call]), HEAD)["choices"]
+    assert choices[0]["finish_reason"] == "tool_calls"
+    assert choices[0]["message"]["tool_calls"] == [
+        {"type": "function", "id": "call_1", "function": {"name": "add", "arguments": '{"a"'}}
+    ]
 
 
 def test_options_hold_nothing_that_was_not_given() -> None:
@@ -127,4 +156,36 @@ async def test_pieces_of_a_tool_call_are_named_once() -> None:
 
 
 def test_event_is_one_line_whatever_the_text() -> None:
-    assert sse({"text": "a\n\ndata: b ü"}) == 'data: {"text": "a\\n\\ndata: b ü"}\n\n'.encode()
+    event = sse({"text": "a\n\ndata: b \u2028 ü \ud83d"})
+    assert event == b'data: {"text": "a\\n\\ndata: b \\u2028 \\u00fc \\ud83d"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [("\ud83d\ude00", "\N{GRINNING FACE}"), ("a\ud83d", "a\N{REPLACEMENT CHARACTER}")],
+)
+def test_answer_with_half_a_character_can_be_sent(said: str, sent: str) -> None:
+    choices: Any = completion(AIMessage(said), HEAD)["choices"]
+    assert choices[0]["message"]["content"] == sent
+
+
+def test_message_holds_nothing_that_openai_does_not_know() -> None:
+    forged = {**USER, "id": 7, "type": "ai", "response_metadata": {"hybridflow": {}}}
+    asked = request(messages=[forged, {"role": "assistant", "tool_calls": []}])
+    first, second = asked.prompt()
+    assert (first.type, first.id, first.response_metadata) == ("human", None, {})
+    assert (second.type, second.content) == ("ai", "")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "remove", "id": "__remove_all__", "content": ""},
+        {"role": "assistant", "content": None, "tool_calls": "abc"},
+        {"role": "user", "content": [{"text": "no type"}]},
+        {"role": "user", "content": [7]},
+    ],
+)
+def test_message_that_openai_does_not_know_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        request(messages=[message])

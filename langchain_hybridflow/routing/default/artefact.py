@@ -111,7 +111,7 @@ def unpack(raw: bytes) -> DefaultArtefact:
             )
         weights = _weights(body["weights"])
         return DefaultArtefact(weights, float(manifest["parameters"]["min_gain"]), manifest)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, ArtifactError):
             raise
         raise ArtifactError(f"The default router's file is damaged. {_CURE}") from error

@@ -27,6 +27,12 @@ from langchain_hybridflow.serving import (
 from serve_api.models import make_graph, make_model
 from serve_api.settings import Settings
 
+# What a page elsewhere may read of an answer's headers.
+EXPOSED = [
+    "retry-after",
+    *(f"x-hybridflow-{name}" for name in ("tier", "reason", "cost-usd", "remaining-usd")),
+]
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Make the application. Each worker makes its own; the store of the budget is shared."""
@@ -52,10 +58,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             Middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts()),
             Middleware(
                 CORSMiddleware,
-                allow_origins=[one for one in settings.cors_origins.split(",") if one],
+                allow_origins=settings.origins(),
                 allow_methods=["GET", "POST"],
                 allow_headers=["authorization", "content-type", "x-hybridflow-thread"],
-                expose_headers=["x-hybridflow-tier", "x-hybridflow-cost-usd", "retry-after"],
+                expose_headers=EXPOSED,
             ),
             Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_bytes),
             Middleware(Gate, tokens=settings.read_tokens(), rates=rates),

@@ -51,4 +51,12 @@ class Settings(BaseModel):
     def hosts(self) -> list[str]:
         """Return the host names that are answered: no page elsewhere shall pass as one of ours."""
         usual = "*" if self.tokens else "127.0.0.1,localhost,[::1]"
-        return (self.allowed_hosts or usual).split(",")
+        return _listed(self.allowed_hosts or usual)
+
+    def origins(self) -> list[str]:
+        """Return whose pages may ask from a browser."""
+        return _listed(self.cors_origins)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

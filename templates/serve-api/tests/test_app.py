@@ -49,6 +49,12 @@ def test_nobody_is_let_in_without_a_token(client: TestClient) -> None:
     assert client.get("/ready").json()["status"] == "ready"
 
 
+def test_lists_of_names_may_hold_blanks() -> None:
+    settings = Settings(allowed_hosts="a.example, b.example", cors_origins=" https://c.example,")
+    assert settings.hosts() == ["a.example", "b.example"]
+    assert settings.origins() == ["https://c.example"]
+
+
 def test_metrics_tell_of_requests_and_of_the_budget(client: TestClient) -> None:
     client.get("/v1/models")
     text = client.get("/metrics").text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from scipy.stats import chi2
@@ -11,6 +12,7 @@ from langchain_hybridflow.learning.decision_log import LoggedDecision
 from langchain_hybridflow.learning.drift import (
     Reference,
     _chi_square_tail,
+    _stability,
     check_drift,
     find_change,
 )
@@ -65,6 +67,31 @@ def test_alarm_is_raised_when_a_tier_is_worse_than_foreseen() -> None:
     (alarm,) = check_drift(None, log(1, cloud=0.65)).alarms
     assert (alarm.kind, alarm.name) == ("residual", "cloud")
     assert "worse than when the router was trained" in alarm.message
+
+
+@pytest.mark.parametrize("size", [60, 120, 400])
+def test_no_alarm_is_raised_when_a_tier_is_nearly_always_right_as_foreseen(size: int) -> None:
+    def sure(seed: int) -> list[LoggedDecision]:
+        decisions = log(seed, size=size, cloud=0.97)
+        return [replace(one, cloud_quality=0.97) for one in decisions]
+
+    assert sum(bool(check_drift(None, sure(seed)).alarms) for seed in range(100)) <= 4
+
+
+def test_alarm_is_raised_when_a_tier_is_right_less_often_than_nearly_always() -> None:
+    decisions = [replace(one, cloud_quality=0.97) for one in log(3, size=100, cloud=0.8)]
+    (alarm,) = check_drift(None, decisions).alarms
+    assert (alarm.kind, alarm.name) == ("residual", "cloud")
+
+
+def test_context_test_keeps_its_alpha_when_samples_are_small() -> None:
+    draw = random.Random(5)
+    wrong = 0
+    for _ in range(2_000):
+        known = Reference.of(["x"], [[draw.random()] for _ in range(500)])
+        now = [draw.random() for _ in range(100)]
+        wrong += _stability(known, 0, now, 0.01).alarm
+    assert wrong <= 35  # 20 expected; more than 35 has a probability of 0.1 %
 
 
 def test_alarm_is_raised_and_says_where_when_a_tier_is_swapped() -> None:

@@ -17,14 +17,14 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_hybridflow import Budget, HybridFlowGraph, RoutedChatModel
 from langchain_hybridflow.budget import Price
-from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.errors import ConfigurationError, UnknownPriceError
 from langchain_hybridflow.graph.requests import requests_of_run, settled_early
 from langchain_hybridflow.learning import load_dataset
 from langchain_hybridflow.learning.dataset import read_table
 from langchain_hybridflow.learning.features import structure_values
 from langchain_hybridflow.plan import Plan
 from langchain_hybridflow.planner import ChatPlanner
-from langchain_hybridflow.profiling import Item, scorer_named
+from langchain_hybridflow.profiling import Item, JudgeScorer, scorer_named
 from langchain_hybridflow.profiling.credit import CreditDesign
 from langchain_hybridflow.profiling.plans import (
     PlanProgress,
@@ -32,6 +32,7 @@ from langchain_hybridflow.profiling.plans import (
     SubtaskProfile,
     aprofile_plans,
 )
+from langchain_hybridflow.profiling.scoring import CallableScorer
 from langchain_hybridflow.routing import KeepLocal, RouteDecision, Router, RouteRequest, Tier
 from langchain_hybridflow.routing.types import uniform_draw
 from langchain_hybridflow.sandbox import (
@@ -408,6 +409,35 @@ async def test_tier_that_keeps_failing_ends_the_profile(tmp_path: Path):
     assert len(edge.calls) + len(cloud.calls) <= 4
 
 
+async def test_cloud_that_keeps_failing_ends_the_profile_though_the_edge_answers(tmp_path: Path):
+    down = {f"s{one}": ConnectionError("down") for one in "1234"}
+    cloud = worker("cloud", **down)
+    items = [Item(id=f"q{n}", question=f"What is all of {n}?", reference="right") for n in range(9)]
+    profile, runner = await profiled(
+        tmp_path, DIAMOND, worker("edge"), cloud, data=items, max_failures=3, parallel_plans=1
+    )
+    assert runner.stop is not None
+    assert (runner.stop.kind, runner.stop.tier) == ("failures", "cloud")
+    assert not profile.is_complete
+    assert len(cloud.calls) <= 4 + 8  # those that were under way
+
+
+async def test_scorer_that_keeps_failing_ends_the_profile_though_models_answer(tmp_path: Path):
+    def broken(item: Item, answer: str) -> float:
+        raise ValueError("no such column")
+
+    items = [Item(id=f"q{n}", question=f"What is all of {n}?", reference="right") for n in range(9)]
+    edge, cloud = worker("edge"), worker("cloud")
+    options: dict[str, Any] = {"scorer": CallableScorer(broken, "mine"), "parallel_plans": 1}
+    profile, _ = await profiled(
+        tmp_path, DIAMOND, edge, cloud, data=items, max_failures=3, **options
+    )
+    assert profile.stop is not None
+    assert (profile.stop.kind, profile.stop.tier) == ("failures", None)
+    assert "no such column" in profile.stop.cause
+    assert len(set(prompts(edge))) < 9 * len(DIAMOND)
+
+
 async def test_planner_that_fails_leaves_a_question_for_the_next_run(tmp_path: Path):
     edge = ScriptedChatModel(responses=[ConnectionError("down")], model_name="edge-model")
     profile = await aprofile_plans(
@@ -420,6 +450,24 @@ async def test_planner_that_fails_leaves_a_question_for_the_next_run(tmp_path: P
     )
     assert "no plan" in profile.failed["q"]
     assert not profile.is_complete
+
+
+async def test_question_whose_planning_failed_is_in_the_bill(tmp_path: Path):
+    edge = ScriptedChatModel(responses=[ConnectionError("down")], model_name="edge-model")
+    answers = ["This is no plan.", ConnectionError("down")]
+    cloud = ScriptedChatModel(responses=answers, model_name="cloud-model")
+    profile = await aprofile_plans(
+        [Item(id="q", question="Compute 3 * 4 and then compare it with 5 * 6.", reference="12")],
+        edge=edge,
+        cloud=cloud,
+        out=tmp_path,
+        planner=ChatPlanner(tier="cloud"),
+        scorer="exact",
+        limit_usd=100,
+        prices=PRICES,
+    )
+    assert profile.failed
+    assert profile.summary.planning_usd == Decimal(str(profile.budget["usd"]["spent"])) > 0
 
 
 async def test_what_a_policy_keeps_local_is_never_sent_to_the_cloud(tmp_path: Path):
@@ -464,8 +512,6 @@ async def test_unscorable_final_answer_is_no_wrong_one(tmp_path: Path):
 
 
 async def test_judge_is_paid_once_for_each_final_answer(tmp_path: Path):
-    from langchain_hybridflow.profiling import JudgeScorer
-
     def grade(messages: list[Any]) -> str:
         return "SCORE: 10" if "right" in messages[-1].text.split("answer", 1)[-1] else "SCORE: 0"
 
@@ -480,6 +526,33 @@ async def test_judge_is_paid_once_for_each_final_answer(tmp_path: Path):
     await profiled(tmp_path, DIAMOND, edge, cloud, **options)
     assert len(judge.calls) == len(finals)
     assert {row["credit_samples"] for row in rows_of(profile)} == {4}
+
+
+async def test_judge_without_a_price_is_refused_before_anything_is_asked(tmp_path: Path):
+    judge = ScriptedChatModel(responses=["SCORE: 1"], model_name="judge-model")
+    edge, cloud = worker("edge"), worker("cloud")
+    options: dict[str, Any] = {"scorer": JudgeScorer.by(judge), "limit_usd": 1, "prices": PRICES}
+    with pytest.raises(UnknownPriceError, match="judge-model"):
+        await profiled(tmp_path, DIAMOND, edge, cloud, **options)
+    assert not edge.calls
+
+
+async def test_one_error_is_raised_when_several_plans_cannot_go_on(tmp_path: Path):
+    class Unpriced:
+        """A judge that asks a model whose price nobody knows."""
+
+        name, needs_reference, tier = "unpriced", False, "cloud"
+
+        def grade(self, item: Item, answer: str, desk: Any) -> Any:
+            judge = ScriptedChatModel(responses=["SCORE: 1"], model_name="judge-model")
+            return (yield from JudgeScorer.by(judge).grade(item, answer, desk))
+
+    items = [Item(id=f"q{n}", question=f"What is all of {n}?", reference="right") for n in range(4)]
+    options: dict[str, Any] = {"data": items, "limit_usd": 1, "prices": PRICES}
+    with pytest.raises(UnknownPriceError, match="judge-model"):
+        await profiled(
+            tmp_path, DIAMOND, worker("edge"), worker("cloud"), scorer=Unpriced(), **options
+        )
 
 
 # No skew between what is recorded and what a router sees
@@ -610,6 +683,20 @@ async def test_profile_is_not_continued_with_other_questions(tmp_path: Path):
     other = [Item(id="q", question="What else?", reference="right")]
     with pytest.raises(ConfigurationError, match="another one now"):
         await profiled(tmp_path, DIAMOND, edge, cloud, data=other)
+
+
+@pytest.mark.parametrize("broken", ["plan", "item_id", "question"])
+async def test_profile_is_not_continued_when_its_plans_were_edited(tmp_path: Path, broken: str):
+    edge, cloud = a_world_where_only_2_matters()
+    await profiled(tmp_path, DIAMOND, edge, cloud)
+    path = tmp_path / "plans.jsonl"
+    row = json.loads(path.read_text())
+    row["plan"]["subtasks"][0]["depends_on"] = ["9"] if broken == "plan" else []
+    if broken != "plan":
+        del row[broken]
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(ConfigurationError, match=rf"Line 1 of .* lacks a valid {broken}"):
+        await profiled(tmp_path, DIAMOND, edge, cloud)
 
 
 async def test_mended_reference_scores_the_answers_anew_and_buys_nothing(tmp_path: Path):

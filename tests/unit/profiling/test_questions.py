@@ -25,7 +25,8 @@ from langchain_hybridflow.profiling import (
     aprofile_questions,
     profile_questions,
 )
-from langchain_hybridflow.profiling.scoring import CallableScorer
+from langchain_hybridflow.profiling.scoring import CallableScorer, Score
+from langchain_hybridflow.sandbox import sandbox_cloud, sandbox_edge
 from langchain_hybridflow.testing import ScriptedChatModel
 
 ITEMS = [Item(id=str(n), question=f"What is {n} + {n}?", reference=2 * n) for n in range(12)]
@@ -468,6 +469,17 @@ def test_failing_scorer_writes_no_answer_down_either(tmp_path: Path) -> None:
         assert b"77077" not in path.read_bytes(), path
 
 
+def test_reason_of_somebodys_scorer_is_not_kept_when_answers_are_not(tmp_path: Path) -> None:
+    def quoting(item: Item, answer: str) -> Any:
+        return Score(0.5, f"it says {answer}")
+
+    edge = scripted("edge", "Answer: 77077")
+    scorer = CallableScorer(quoting, "mine")
+    assert profiled(tmp_path, edge=edge, scorer=scorer, keep_answers=False).is_complete
+    for path in tmp_path.iterdir():
+        assert b"77077" not in path.read_bytes(), path
+
+
 def test_key_of_a_model_is_written_nowhere(tmp_path: Path) -> None:
     class Keyed(ScriptedChatModel):
         api_key: Any = None
@@ -480,3 +492,8 @@ def test_key_of_a_model_is_written_nowhere(tmp_path: Path) -> None:
     assert "CANARY" not in json.dumps(found.to_json())
     for path in tmp_path.iterdir():
         assert b"CANARY" not in path.read_bytes(), path
+
+
+async def test_sync_face_says_what_to_await_where_an_event_loop_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"await aprofile_questions\(\.\.\.\)"):
+        profile_questions("sandbox:2", edge=sandbox_edge(), cloud=sandbox_cloud(), out=tmp_path)

@@ -10,7 +10,15 @@ from starlette.applications import Starlette
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.serving import RateLimits, check_address, check_workers
 from langchain_hybridflow.serving.gate import is_loopback
-from tests.unit.serving.servekit import ADA, HELLO, TOKEN, application, client_of, routed
+from tests.unit.serving.servekit import (
+    ADA,
+    HELLO,
+    TOKEN,
+    application,
+    client_of,
+    completed,
+    routed,
+)
 
 BODY = {"model": "hybridflow", "messages": HELLO}
 AS_PASSWORD = base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
@@ -53,6 +61,8 @@ async def test_token_opens_the_gate_and_nothing_else_does(given: str, expected: 
         ("testclient", {}, 403),
         ("127.0.0.1", {"X-Forwarded-For": "192.0.2.7"}, 403),
         ("127.0.0.1", {"Forwarded": "for=192.0.2.7"}, 403),
+        ("127.0.0.1", {"Via": "1.1 proxy"}, 403),
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}, 403),
     ],
 )
 async def test_without_tokens_this_machine_alone_may_ask_and_no_proxy_on_it(
@@ -80,6 +90,27 @@ async def test_user_waits_for_a_turn_when_there_were_too_many_requests(require: 
     assert [one.headers["x-ratelimit-remaining-requests"] for one in said] == ["1", "0", "0"]
     assert 1 <= int(said[2].headers["retry-after"]) <= 60
     assert said[2].json()["error"]["code"] == "rate_limit_exceeded"
+
+
+async def test_nobody_is_let_in_when_requests_cannot_be_counted(
+    require: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    require("limits")
+    from limits.aio.storage import MemoryStorage
+
+    class Down(MemoryStorage):
+        STORAGE_SCHEME = ["async+down"]  # noqa: RUF012 - as the library has it
+        base_exceptions = ConnectionError
+
+        async def incr(self, *_: Any, **__: Any) -> int:
+            raise ConnectionError("redis://:CANARY@host")
+
+    said = await completed(
+        application({"hybridflow": routed()}, rates=RateLimits(1, storage="down://"))
+    )
+    assert (said.status_code, said.json()["error"]["code"]) == (503, "rate_storage_unavailable")
+    assert said.headers["retry-after"]
+    assert "CANARY" not in said.text + caplog.text
 
 
 def test_storage_that_is_unknown_is_refused(require: Any) -> None:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_hybridflow import Budget, HybridFlowGraph, Limits, Price, Scope
 from langchain_hybridflow.routing import AlwaysCloud
@@ -48,6 +49,18 @@ async def test_answer_says_what_is_left_to_whom_it_is_for() -> None:
     ]
     assert "x-hybridflow-remaining-usd" not in said[0].headers  # no money is limited
     assert 1.9 < float(said[1].headers["x-hybridflow-remaining-usd"]) < 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_run_that_waits_for_a_person_is_no_answer(*, stream: bool) -> None:
+    model = routed(sandbox_edge(time_scale=0), cloud=sandbox_cloud(time_scale=0))
+    graph = HybridFlowGraph(model).compile(InMemorySaver(), interrupt_before=["answer"])
+    question = [{"role": "user", "content": generate_problems(3)[1].question}]
+    app = application({"hybridflow": graph}, budget=model.budget)
+    said = await completed(app, messages=question, stream=stream)
+    told = events_of(said)[-1] if stream else said.json()
+    assert told["error"]["code"] == "unanswered"
+    assert "[DONE]" not in said.text
 
 
 async def test_plain_model_is_served_without_an_extension() -> None:

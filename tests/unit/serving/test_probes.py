@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from langchain_hybridflow.serving import (
     Service,
     add_probe_routes,
 )
+from langchain_hybridflow.serving.metrics import MULTIPROCESS_DIR
 from langchain_hybridflow.testing import ScriptedChatModel
 from tests.unit.serving.servekit import application, client_of, completed, routed
 
@@ -98,16 +103,33 @@ async def test_metrics_count_requests_by_the_routes_as_they_were_defined(
     app.user_middleware.insert(0, Middleware(MeasuredApp, metrics=metrics))
     await completed(app)
     async with client_of(app) as client:
-        for name in ("hybridflow", "nobody", "a" * 500):
+        for name in ("hybridflow", "models", "v1", "m", "a" * 500):
             await client.get(f"/v1/models/{name}")
             await client.get(f"/{name}")
+            await client.request(f"X{name}", "/v1/models")
         text = (await client.get("/metrics")).text
     counts = [line for line in text.splitlines() if line.startswith("hybridflow_http_requests_to")]
-    assert len(counts) == 4
-    assert any('route="/v1/models/{name}",status="404"} 2.0' in line for line in counts)
-    assert any('route="none",status="404"} 3.0' in line for line in counts)
+    assert len(counts) == 5
+    assert any('route="/v1/models/{name}",status="404"} 4.0' in line for line in counts)
+    assert any('route="none",status="404"} 5.0' in line for line in counts)
+    assert any('method="other"' in line and line.endswith(" 5.0") for line in counts)
     assert "hybridflow_http_requests_open 1.0" in text
     assert "hybridflow_budget_spent" in text
+
+
+def test_worker_that_was_killed_is_taken_out_of_what_is_under_way(
+    require: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("prometheus_client")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f"gauge_livesum_{pid}.db" for pid in (ended.pid, os.getpid())]
+    for name in (*names, f"counter_{ended.pid}.db"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv(MULTIPROCESS_DIR, str(tmp_path))
+    RequestMetrics()
+    left = sorted(file.name for file in tmp_path.iterdir())
+    assert left == [f"counter_{ended.pid}.db", names[1]]
 
 
 async def test_metrics_are_behind_the_token(require: Callable[..., None]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from langchain_hybridflow import Budget, Limits, Scope, Window
 from langchain_hybridflow.errors import (
@@ -19,7 +20,7 @@ from langchain_hybridflow.errors import (
     SubtaskError,
 )
 from langchain_hybridflow.leaving import ClientGone
-from langchain_hybridflow.serving import Problem, Refused, problem_of
+from langchain_hybridflow.serving import Problem, Refused, Service, problem_of
 
 SECRET = "the prompt"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
@@ -123,3 +124,11 @@ def test_body_can_be_read_by_clients_of_openai_and_of_fastapi() -> None:
 def test_browser_is_asked_for_the_token_as_a_password() -> None:
     headers = Problem(status=401, code="invalid_api_key", message="No.").headers()
     assert headers["WWW-Authenticate"].startswith("Basic ")
+
+
+def test_path_of_a_request_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    path = "/page\r\nERROR: \x1b[31mforged"
+    scope = {"type": "http", "path": path, "headers": [], "server": ("127.0.0.1", 80)}
+    Service(Budget()).problem(ZeroDivisionError(), Request(scope))
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
