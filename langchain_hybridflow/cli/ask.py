@@ -139,12 +139,14 @@ def ask(
         say_error(f"Interrupted. Booked so far: {booked}, with what was under way at its worst.")
         raise typer.Exit(INTERRUPTED) from None
     found = session.findings()
-    if run_out is not None:
-        save_run(session.out, text, run_out)
-    if as_json:
-        print_json(found)
-    else:
-        _show(session, found)
+    try:
+        if run_out is not None:
+            save_run(session.out, text, run_out)
+    finally:  # the answer is paid for: a disk that is full does not take it away
+        if as_json:
+            print_json(found)
+        else:
+            _show(session, found)
     if not found["complete"]:
         raise typer.Exit(FAILED)
 

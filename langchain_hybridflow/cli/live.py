@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -67,9 +67,17 @@ class LiveRun:
         return self.clock() - self.started_s
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.console import Group
+        from rich.segment import SegmentLines
+
         height = options.max_height - 2  # the line below, and one that stays empty
-        yield self.view.fitted(height)
-        yield self.status()
+        try:
+            drawn = Group(self.view.fitted(height, width=options.max_width), self.status())
+            lines = console.render_lines(drawn, options.update(height=None), pad=False)
+        except Exception as error:  # noqa: BLE001 - a picture is no reason to lose a paid answer
+            yield f"The run goes on, but cannot be drawn now: {type(error).__name__}."
+        else:
+            yield SegmentLines(lines, new_lines=True)
 
     def status(self) -> Text:
         """Say in one line what is done, what it has taken, and what is left."""
@@ -100,5 +108,10 @@ def drawn_live(run: LiveRun, console: Console | None = None) -> Iterator[None]:
     from rich.live import Live
 
     shown = console or screen(stderr=True)
-    with Live(run, console=shown, refresh_per_second=_REFRESH_PER_S, transient=True):
+    live = Live(run, console=shown, refresh_per_second=_REFRESH_PER_S, transient=True)
+    live.start(refresh=True)
+    try:
         yield
+    finally:
+        with suppress(OSError):  # the terminal has gone; the run need not
+            live.stop()

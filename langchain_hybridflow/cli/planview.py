@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_hybridflow.cli.display import dollars, hide_keys, one_line
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.text import Text
     from rich.tree import Tree
 
 __all__ = ["PlanView"]
 
 _STYLES = {"edge": "bold cyan", "cloud": "bold yellow"}
+_BRANCH_COLUMNS: Final = 4
 _OVER: Final = ("ok", "failed", "skipped")
 
 
@@ -44,7 +45,7 @@ class PlanView:
     """Follows the events of a run's custom stream, and draws the plan as a tree.
 
     A subtask that needs one other hangs below it. One that needs several stands at the left and
-    names them: it has no single place in a tree.
+    names them: it has no single place in a tree. So does one for which there is no more room.
 
     Attributes:
         title: Stands above the plan.
@@ -98,14 +99,14 @@ class PlanView:
         lines = list(self._lines.values())
         return sum(line.is_over for line in lines), len(lines)
 
-    def __rich__(self) -> Tree:
-        return self.tree()
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.tree(width=options.max_width)
 
-    def fitted(self, height: int) -> RenderableType:
+    def fitted(self, height: int, *, width: int = 80) -> RenderableType:
         """Draw the plan in at most so many rows: as a tree, as a list, or the busy part of it."""
         lines = list(self._lines.values())
         if 1 + 2 * len(lines) <= height:
-            return self.tree()
+            return self.tree(width=width)
         from rich.console import Group
         from rich.text import Text
 
@@ -118,17 +119,21 @@ class PlanView:
             rows.append(_rest(lines, shown))
         return Group(title, *rows)
 
-    def tree(self) -> Tree:
-        """Draw the plan as it stands."""
+    def tree(self, *, width: int = 80) -> Tree:
+        """Draw the plan as it stands; at most half of the width goes into its branches."""
         from rich.text import Text
         from rich.tree import Tree
 
         tree = Tree(Text(self.title, overflow="ellipsis", no_wrap=True), guide_style="dim")
-        branches: dict[str, Tree] = {}
+        branches: dict[str, tuple[Tree, int]] = {}
+        deepest = max(1, width // (2 * _BRANCH_COLUMNS))
         for subtask_id, line in list(self._lines.items()):  # another thread may add to them
             parents = line.subtask["depends_on"]
-            above = branches[parents[0]] if len(parents) == 1 else tree
-            branches[subtask_id] = above.add(self._label(line))
+            above, depth = branches.get(parents[0], (tree, 0)) if len(parents) == 1 else (tree, 0)
+            if depth >= deepest:
+                above, depth = tree, 0
+            label = self._label(line, below=above is not tree)
+            branches[subtask_id] = above.add(label), depth + 1
         return tree
 
     def _know(self, subtask: Mapping[str, Any]) -> None:
@@ -138,13 +143,13 @@ class PlanView:
         else:
             known.subtask = dict(subtask)
 
-    def _label(self, line: _Line) -> RenderableType:
+    def _label(self, line: _Line, *, below: bool) -> RenderableType:
         from rich.text import Text
 
         subtask = line.subtask
         label = Text(overflow="ellipsis", no_wrap=True)
         label.append(f"{subtask['id']} {subtask['role']}", style="bold")
-        if len(subtask["depends_on"]) > 1:
+        if subtask["depends_on"] and not below:
             label.append(f" (needs {', '.join(subtask['depends_on'])})", style="dim")
         label.append(f" {one_line(hide_keys(subtask['task']))}\n")
         label.append_text(self._state(line))
@@ -203,19 +208,19 @@ def _state(line: _Line, elapsed_s: float | None) -> Text:
     if line.status in ("failed", "skipped"):
         return Text(f"{line.status}: {one_line(hide_keys(line.answer))}", style="red")
     tier = line.tier or ""
-    state = Text(tier, style=_STYLES.get(tier, ""))
-    facts = [one_line(hide_keys(line.reason))]
+    state = Text().append(tier, style=_STYLES.get(tier, ""))
     if line.status == "waiting":
-        facts.append("waits for its turn")
+        facts = ["waits for its turn"]
     elif line.status == "running":
-        facts.append("working ..." if elapsed_s is None else f"working, {elapsed_s:.1f} s")
+        facts = ["working ..." if elapsed_s is None else f"working, {elapsed_s:.1f} s"]
     else:
-        facts += [] if line.seconds is None else [f"{line.seconds:.1f} s"]
+        facts = [] if line.seconds is None else [f"{line.seconds:.1f} s"]
         facts.append(dollars(line.cost_usd))
     state.append(f" · {' · '.join(facts)}", style="dim")
     if line.status == "ok":
         state.append(" → ", style="dim").append(last_line(line.answer))
-    return state
+    # Last: reasons are long, and a narrow screen cuts off what stands behind them.
+    return state.append(f" · {one_line(hide_keys(line.reason))}", style="dim")
 
 
 def last_line(answer: str) -> str:

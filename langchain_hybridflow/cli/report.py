@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,12 +75,18 @@ def check_writable(path: Path) -> None:
     """Refuse a file that cannot be made, before anything is done for it.
 
     Raises:
-        ConfigurationError: Its directory is not there, or it is a directory itself.
+        ConfigurationError: Its directory is not there, it is a directory itself, it may not be
+            written, or its name is none.
     """
-    if path.is_dir():
-        raise ConfigurationError(f"{path} is a directory. Give the name of a file in it.")
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"There is no directory {path.parent}. Make it first.")
+    try:
+        if path.is_dir():
+            raise ConfigurationError(f"{path} is a directory. Give the name of a file in it.")
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"There is no directory {path.parent}. Make it first.")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ConfigurationError(f"{path} may not be written. Give another file.")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def save_page(html: str, path: Path, *, what: str, open_it: bool = False) -> None:

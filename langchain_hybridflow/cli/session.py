@@ -114,7 +114,15 @@ class Session:
             HybridFlowError: The question cannot be worked on.
             KeyboardInterrupt: The user had enough.
         """
-        asyncio.run(self._run(question, progress=progress))
+        graph = self.flow.compile(InMemorySaver() if self.approve_cloud else None)
+        seen = LiveRun(self.view, self.budget)
+        given: Any = {"messages": [("user", question)]}
+        # One event loop for all, but none that runs while a person is asked: it would take Ctrl-C.
+        with asyncio.Runner() as runner:
+            while given is not None:
+                waiting = runner.run(self._run(graph, given, seen, progress=progress))
+                given = _approvals(waiting) if waiting else None
+        self.seconds = seen.elapsed_s()
         self.view.measure(self.out["report"])
 
     def findings(self) -> dict[str, Any]:
@@ -139,23 +147,16 @@ class Session:
             ],
         }
 
-    async def _run(self, question: str, *, progress: Progress) -> None:
-        graph = self.flow.compile(InMemorySaver() if self.approve_cloud else None)
-        seen = LiveRun(self.view, self.budget)
-        given: Any = {"messages": [("user", question)]}
-        while given is not None:
-            self.view.title = f"{_TITLE}, being written and worked on ..."
-            with drawn_live(seen) if progress == "live" else nullcontext():
-                await self._follow(graph, given, seen, narrate=progress == "lines")
-            self.view.title = _TITLE
-            given = None
-            if self.approve_cloud:
-                state = await graph.aget_state(_CONFIG)
-                given = _approvals(state.interrupts) if state.interrupts else None
-        self.seconds = seen.elapsed_s()
+    async def _run(self, graph: Any, given: Any, seen: LiveRun, *, progress: Progress) -> Any:
+        """Let the graph run, to its end or until people are asked; return what they are asked."""
+        self.view.title = f"{_TITLE}, being written and worked on ..."
+        with drawn_live(seen) if progress == "live" else nullcontext():
+            await self._follow(graph, given, seen, narrate=progress == "lines")
+        self.view.title = _TITLE
+        return (await graph.aget_state(_CONFIG)).interrupts if self.approve_cloud else ()
 
     async def _follow(self, graph: Any, given: Any, seen: LiveRun, *, narrate: bool) -> None:
-        """Let the graph run, to its end or up to an interrupt."""
+        """Take what the graph streams: the view follows its events."""
         events = graph.astream(given, _CONFIG, stream_mode=["custom", "values"], subgraphs=True)
         async for space, mode, event in events:
             if mode == "custom":

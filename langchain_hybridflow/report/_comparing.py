@@ -70,8 +70,15 @@ def mean_of(values: Sequence[float]) -> Mean:
     count = len(values)
     if count < 2:
         return Mean(fmean(values), None)
-    quantile = _T[count - 2] if count - 2 < len(_T) else 1.96
-    return Mean(fmean(values), quantile * stdev(values) / math.sqrt(count))
+    return Mean(fmean(values), _quantile(count - 1) * stdev(values) / math.sqrt(count))
+
+
+def _quantile(freedom: int) -> float:
+    """Student's t at 97.5 %; beyond the table by its expansion around the normal quantile."""
+    if freedom <= len(_T):
+        return _T[freedom - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def grouped(runs: Sequence[Run]) -> dict[str, list[tuple[int, Run]]]:
@@ -191,7 +198,7 @@ def _plane(groups: Sequence[_Group], across: _Axis, up: _Axis) -> Figure:
     axes.set_xlabel(across[0])
     axes.set_ylabel(up[0])
     total = sum(len(group.runs) for group in groups)
-    means: list[tuple[float, float]] = []
+    named: list[tuple[str, tuple[float, float]]] = []
     for number, group in enumerate(groups):
         color = _GROUP_COLORS[number % len(_GROUP_COLORS)]
         marker = _MARKERS[number % len(_MARKERS)]
@@ -210,14 +217,15 @@ def _plane(groups: Sequence[_Group], across: _Axis, up: _Axis) -> Figure:
             if len(part) == 1:
                 mark(dots, f"run-{part[0][0]}")
         mean = _draw_mean(axes, group, across, up, color, marker)
-        means += [mean] if mean else []
-    _draw_front(axes, means, least=up is _TIME)
+        named += [(group.label, mean)] if mean else []
+    _draw_front(axes, [mean for _, mean in named], least=up is _TIME)
     right = axes.get_xlim()[1]
     axes.set_xlim(-0.03 * right, right)
     if up is _SCORE:
         axes.set_ylim(-0.03, 1.05)
     else:
         axes.set_ylim(bottom=0)
+    _write_names(axes, named)
     return picture
 
 
@@ -241,17 +249,25 @@ def _draw_mean(
             markeredgecolor=PAPER,
             zorder=4,
         )
-    axes.annotate(
-        plain(" ".join(group.label.split())[:24]).replace("\n", " "),
-        (x.mean, y.mean),
-        xytext=(8, 6),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=INK,
-        parse_math=False,
-        zorder=5,
-    )
     return x.mean, y.mean
+
+
+def _write_names(axes: Axes, named: Sequence[tuple[str, tuple[float, float]]]) -> None:
+    """Write the name of each group beside its mean: on the left, if the edge is near."""
+    left, right = axes.get_xlim()
+    for label, (x, y) in named:
+        near = x > left + 0.65 * (right - left)
+        axes.annotate(
+            plain(" ".join(label.split())[:24]).replace("\n", " "),
+            (x, y),
+            xytext=(-8 if near else 8, 6),
+            textcoords="offset points",
+            ha="right" if near else "left",
+            fontsize=8.5,
+            color=INK,
+            parse_math=False,
+            zorder=5,
+        )
 
 
 def _draw_front(axes: Axes, means: Sequence[tuple[float, float]], *, least: bool) -> None:

@@ -34,6 +34,7 @@ _SIGNS: Final = (
     "Thin bar: a verifier looks. Gap: a wait before the same model is asked again. "
     "Triangle: a call was refused."
 )
+_DECISIONS: Final = "/decisions"  # no id of a subtask has a slash
 _TITLES: Final[dict[Gauge, str]] = {
     "usd": "Money",
     "cloud_tokens": "Cloud tokens",
@@ -190,7 +191,7 @@ def _decisions_section(run: Run, scope: str) -> Html:
             ),
         ),
         tag("tbody", *rows),
-        id=f"{scope}decisions",
+        id=f"{scope}{_DECISIONS}",
         class_="many",
     )
     label = "Show the rows that contain"
@@ -200,7 +201,7 @@ def _decisions_section(run: Run, scope: str) -> Html:
         Html(search.removesuffix("</input>")),
         tag("button", "Open or close all", type="button"),
         class_="actions",
-        data_for=f"{scope}decisions",
+        data_for=f"{scope}{_DECISIONS}",
         hidden=True,
     )
     return section("Decisions", actions, tag("div", table, class_="wide"))

@@ -65,7 +65,7 @@ class _Bin(BaseModel):
     rows: int
     predicted: _Gain
     observed: _Gain
-    error: Annotated[float, Field(ge=0)] = 0.0
+    error: Annotated[float, Field(ge=0, le=2)] = 0.0
 
 
 class _Gains(BaseModel):
@@ -121,8 +121,9 @@ class RouterEvaluation(_Figures):
             raise InputError(
                 f"This is not what hybridflow evaluate --json prints: {where}: {first['msg']}."
             ) from error
-        lines = (found.curve.accuracy, found.curve.low, found.curve.high, found.curve.oracle)
-        if any(len(line) not in (0, len(found.curve.cloud_share)) for line in lines):
+        curve, count = found.curve, len(found.curve.cloud_share)
+        others = (curve.low, curve.high, curve.oracle)
+        if len(curve.accuracy) != count or any(len(line) not in (0, count) for line in others):
             raise InputError("This is not an evaluation: the lines of its curve differ in length.")
         if found.gains and len(found.gains.edges) != len(found.gains.counts) + 1:
             raise InputError("This is not an evaluation: its histogram has too few ends.")

@@ -113,10 +113,12 @@ class Run(BaseModel):
             raise InputError(f"A run is a JSON object, not {type(value).__name__}.")
         if value.get("format") != FORMAT:
             return cls._made(fields_of(value))
-        if value.get("version") != VERSION:
+        version = value.get("version")
+        if version != VERSION:
+            shown = version if isinstance(version, int) else "unknown"
             raise InputError(
-                f"This run is of version {value.get('version')!r}, and this is a program for "
-                f"version {VERSION}. Use the langchain-hybridflow that has saved it, or newer."
+                f"This run is of version {shown}, and this is a program for version {VERSION}. "
+                f"Use the langchain-hybridflow that has saved it, or newer."
             )
         return cls._made(value)
 

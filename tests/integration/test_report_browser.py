@@ -91,7 +91,7 @@ def test_clicking_a_bar_opens_its_row(browser: Browser, tmp_path: Path) -> None:
 def test_rows_can_be_searched_and_opened(browser: Browser, tmp_path: Path) -> None:
     shown(browser, report_html([small_run()]), tmp_path)
     browser.driver.find_element(By.CSS_SELECTOR, ".actions input").send_keys("follows")
-    rows = browser.driver.find_elements(By.CSS_SELECTOR, "#s-decisions tbody tr")
+    rows = browser.driver.find_elements(By.CSS_SELECTOR, "[id='s-/decisions'] tbody tr")
     assert [row.get_attribute("id") for row in rows if row.is_displayed()] == ["s-2"]
     browser.driver.find_element(By.CSS_SELECTOR, ".actions button").click()
     assert "answer 2" in browser.driver.find_element(By.ID, "s-2").text

@@ -94,6 +94,26 @@ def test_nothing_of_a_live_run_stays_on_the_screen() -> None:
     assert said(console).endswith("\x1b[2K")  # its lines were erased, one by one, upwards
 
 
+def test_picture_that_fails_does_not_end_the_run() -> None:
+    console = screen()
+    run = LiveRun(plan_of(2), Budget())
+    with drawn_live(run, console):
+        run.view.follow({"event": "planned", "plan": {"subtasks": [{"id": "1"}]}})
+    assert "The run goes on, but cannot be drawn now: KeyError." in said(console)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_terminal_that_has_gone_does_not_end_the_run() -> None:
+    console = screen()
+    with drawn_live(LiveRun(plan_of(2), Budget()), console):
+        console.file = Gone()
+
+
+class Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError("the terminal has gone")
+
+
 @pytest.mark.parametrize(
     ("terminal", "kind", "expected"),
     [(True, "xterm", "live"), (True, "dumb", "lines"), (False, "xterm", "none")],

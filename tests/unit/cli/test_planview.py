@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from langchain_hybridflow.cli.planview import PlanView
@@ -50,20 +51,34 @@ def test_subtask_with_several_needs_stands_at_the_left_and_names_them() -> None:
     assert "└── 3 generate (needs 1, 2) What?" in text
 
 
+@pytest.mark.parametrize("width", [20, 80])
+def test_long_chain_is_drawn_to_its_end_at_any_width(width: int) -> None:
+    chain = [subtask("1"), *(subtask(f"{n}", f"{n - 1}") for n in range(2, 41))]
+    lines = drawn(view_of(*chain), width=width).splitlines()
+    assert len(lines) == 1 + 2 * 40
+    assert max(map(len, lines)) <= width
+    assert all(f"─ {n} analyze" in lines[2 * n - 1] for n in range(1, 41))
+
+
+def test_subtask_without_room_below_the_one_it_needs_names_it() -> None:
+    chain = [subtask("1"), *(subtask(f"{n}", f"{n - 1}") for n in range(2, 13))]
+    assert "└── 11 analyze (needs 10) What?" in drawn(view_of(*chain))
+
+
 def test_state_follows_the_events() -> None:
     clock = ManualClock()
     view = view_of(subtask("1"))
     view.clock = clock
     assert "difficulty 4" in drawn(view)
     view.follow({"event": "routed", "subtask_id": "1", "tier": "edge", "reason": "4 < 5"})
-    assert "edge · 4 < 5 · waits for its turn" in drawn(view)
+    assert "edge · waits for its turn · 4 < 5" in drawn(view)
     view.follow({"event": "started", "subtask_id": "1", "tier": "edge"})
     clock.advance(0.7)
-    assert "edge · 4 < 5 · working, 0.7 s" in drawn(view)
+    assert "edge · working, 0.7 s · 4 < 5" in drawn(view)
     view.follow({"event": "redirected", "subtask_id": "1", "tier": "cloud", "reason": "edge fell"})
     view.follow(finished("1", answer="6 * 7 = 42.\nAnswer: 42"))
     view.measure({"subtasks": [{"id": "1", "start_s": 1.0, "end_s": 2.5}]})
-    assert "cloud · edge fell · 1.5 s · $0.0012 → 42" in drawn(view)
+    assert "cloud · 1.5 s · $0.0012 → 42 · edge fell" in drawn(view)
 
 
 def test_seconds_are_at_real_scale() -> None:
@@ -74,13 +89,26 @@ def test_seconds_are_at_real_scale() -> None:
     assert "2.5 s" in drawn(view)
 
 
+def test_what_a_subtask_is_doing_stands_before_a_long_reason() -> None:
+    clock = ManualClock()
+    view = view_of(subtask("1"))
+    view.clock = clock
+    view.follow({"event": "routed", "subtask_id": "1", "tier": "edge", "reason": "because " * 20})
+    assert "    edge · waits for its turn · because" in drawn(view)
+    view.follow({"event": "started", "subtask_id": "1", "tier": "edge"})
+    clock.advance(2.0)
+    assert "    edge · working, 2.0 s · because" in drawn(view)
+    view.follow(finished("1", tier="edge", cost_usd="0", answer="Answer: 42"))
+    assert "    edge · 2.0 s · $0 → 42 · because" in drawn(view)
+
+
 def test_subtask_settled_early_is_taken_up_by_the_whole_plan() -> None:
     view = PlanView("Plan")
     view.follow({"event": "settled", "subtask": subtask("1")})
     view.follow({"event": "routed", "subtask_id": "1", "tier": "edge", "reason": "easy"})
     view.follow({"event": "planned", "plan": {"subtasks": [subtask("1"), subtask("2", "1")]}})
     text = drawn(view)
-    assert "edge · easy" in text
+    assert "edge · waits for its turn · easy" in text
     assert "2 analyze" in text
 
 

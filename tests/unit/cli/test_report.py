@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import webbrowser
 from collections.abc import Callable
@@ -144,6 +145,29 @@ def test_place_for_the_run_is_checked_before_anything_is_asked(
     assert result.exit_code == 2
     assert "There is no directory" in result.stderr
     assert result.stdout == ""
+
+
+def test_name_that_no_file_can_have_is_refused_before_anything_is_asked(
+    hybridflow: Run, tmp_path: Path
+) -> None:
+    result = hybridflow(*ASK, "--run-out", str(tmp_path / f"{'x' * 300}.json"))
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_answer_is_told_when_the_disk_is_full(
+    hybridflow: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    result = hybridflow(*ASK, *form, "--run-out", str(tmp_path / "run.json"))
+    assert result.exit_code == 2
+    assert "cannot be written: No space left" in result.stderr
+    assert "Answer: " in result.stdout
 
 
 def test_run_that_was_saved_is_the_one_that_was_printed(hybridflow: Run, tmp_path: Path) -> None:

@@ -50,7 +50,12 @@ def test_names_and_warnings_are_harmless() -> None:
         ({"apgr": float("nan")}, "apgr"),
         ({"edge_accuracy": 40}, "edge_accuracy"),
         ({"curve": {"cloud_share": [0, 1], "accuracy": [1]}}, "differ in length"),
+        ({"curve": {"cloud_share": [0, 1], "accuracy": []}}, "differ in length"),
         ({"gains": {"edges": [0, 1], "counts": [1, 2]}}, "too few ends"),
+        (
+            {"reliability": [{"rows": 1, "predicted": 0, "observed": 0, "error": 1e308}]},
+            "reliability.0.error",
+        ),
         ({"curve": None}, "curve"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_hybridflow.errors import ConfigurationError, InputError, MissingExtraError
+from langchain_hybridflow.plan import Plan, Subtask
 from langchain_hybridflow.report import Run, report_html, write_page
 from tests.unit.report.pages import PAYLOADS, Page, assert_harmless
 from tests.unit.report.runs import (
@@ -161,6 +162,18 @@ def test_thousand_subtasks_make_a_page_of_reasonable_size() -> None:
     assert len(html) < 4_000_000
     page = assert_harmless(html)
     assert len({one for one in page.values("id") if re.fullmatch(r"s-\d+", one)}) == 1_000
+
+
+@pytest.mark.parametrize("name", ["decisions", "gantt", "planning"])
+def test_subtask_with_the_name_of_a_part_of_the_page_has_its_own_place(name: str) -> None:
+    plan = Plan(
+        subtasks=[
+            Subtask(id=name, task="What is given?", role="explain"),
+            Subtask(id="2", task="So what?", role="generate", depends_on=[name]),
+        ]
+    )
+    run = Run.of(output(plan, [record(name, "edge", 0, 1), record("2", "edge", 1, 2)]))
+    assert_harmless(report_html([run]))
 
 
 def test_runs_are_compared_by_group() -> None:

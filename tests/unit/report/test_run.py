@@ -151,6 +151,7 @@ def test_anything_else_is_refused_with_a_reason(value: object, why: str) -> None
         {"timeline": "none"},
         {"timeline": [{"at": EPOCH, "event": "held", "usd": "NaN"}]},
         {"timeline": [7]},
+        {"ended_at": 10**400},
     ],
 )
 def test_value_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
@@ -158,6 +159,15 @@ def test_value_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
     out["results"]["2"] |= changes
     with pytest.raises(InputError, match="not a run"):
         Run.of(out)
+
+
+@pytest.mark.parametrize("key", ["question", "version", "answer"])
+def test_value_that_is_nested_too_deeply_is_refused(key: str) -> None:
+    deep: Any = []
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(InputError):
+        Run.from_json(small_run().to_json() | {key: deep})
 
 
 def test_plan_and_subtasks_must_be_the_same() -> None:
