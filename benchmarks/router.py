@@ -16,7 +16,7 @@ there is named and left out.
 - large:     CPU seconds of one training on 12,000 questions of all sets.
 - price:     quality at equal spend, with and without the shadow price; see `router_price.py`.
 - structure: what the place in a plan is worth, on the sandbox's plans; see `router_structure.py`.
-- latency:   one decision, and a thousand at once.
+- latency:   one decision, and a thousand at once, beside others; see `router_latency.py`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, median, pstdev
+from statistics import mean, pstdev
 from typing import Any
 
 import numpy as np
+from router_latency import latency
 from router_price import price
 from router_structure import structure
 
@@ -50,8 +51,6 @@ from langchain_hybridflow.learning import (
 )
 from langchain_hybridflow.learning._stages import Stage, Stages
 from langchain_hybridflow.learning.calibration import Calibration
-from langchain_hybridflow.learning.features import structure_matrix
-from langchain_hybridflow.routing import RouteRequest
 
 TEST_SHARE = 0.3
 LARGE = 12_000
@@ -316,36 +315,6 @@ def large(sets: Sets) -> list[dict[str, Any]]:
     return [line]
 
 
-def latency(sets: Sets) -> list[dict[str, Any]]:
-    """Time single predictions and a batch of a thousand, in microseconds a request."""
-    lines = []
-    for name, data in sets.items():
-        rows, held = split(data, 0)
-        predictor, _ = train(replace(rows, answer_chars=None))
-        requests = [RouteRequest(text=text) for text in held.questions[:1_000]]
-        single = []
-        for request in requests:
-            start = time.perf_counter()
-            predictor.predict([request])
-            single.append(time.perf_counter() - start)
-        structure = structure_matrix({}, len(requests))
-        batch = []
-        for _ in range(5):
-            start = time.perf_counter()
-            predictor.foresee([request.text for request in requests], structure=structure)
-            batch.append((time.perf_counter() - start) / len(requests))
-        lines.append(
-            {
-                "set": name,
-                "p50_us": median(single) * 1e6,
-                "p95_us": float(np.quantile(single, 0.95)) * 1e6,
-                "batch_us": median(batch) * 1e6,
-            }
-        )
-        print(lines[-1], flush=True)
-    return lines
-
-
 def load(directory: Path, names: list[str]) -> Sets:
     """Return the sets that are there."""
     sets = {}
@@ -368,7 +337,7 @@ def main() -> int:
         "large": lambda sets, _: large(sets),
         "price": lambda _, seeds: price(Path(arguments.data) / BARS["MMLU-Pro"].file, seeds),
         "structure": lambda _, seeds: structure(seeds),
-        "latency": lambda sets, _: latency(sets),
+        "latency": lambda sets, _: latency(sets, split),
     }
     parser.add_argument("--data", type=Path, default=os.environ.get("HYBRIDFLOW_ROUTER_DATA"))
     parser.add_argument("--part", nargs="+", choices=list(parts), default=["table"])

@@ -183,9 +183,7 @@ async def compare(
         (much, little) = (statistics.median(works[name]) for name in names)
         print(f"{label:24}{routed:>16,.0f} req/s{bare:>16,.0f} req/s{routed / bare:>16.2f}")
         print(f"{'  p99':24}{late:>19,.1f} ms{soon:>19,.1f} ms{late / soon:>16.2f}")
-        print(
-            f"{'  CPU a request':24}{much:>19,.2f} ms{little:>19,.2f} ms{much / little:>16.2f}"
-        )
+        print(f"{'  CPU a request':24}{much:>19,.2f} ms{little:>19,.2f} ms{much / little:>16.2f}")
 
 
 async def first_tokens(port: int, *, streams: int) -> None:

@@ -1,8 +1,8 @@
 """Read a text once: its words, numbers and signs, and what its surface looks like.
 
 Everything that the text features need comes out of one pass over the tokens, because a decision
-has a millisecond. Offered answers ("A. ...", "B) ...") are told apart from the question before
-them: how they look says a good deal about where a question comes from and how hard it is.
+has a millisecond. This is what the features mean; `_reading_many` finds the same for a thousand
+texts at once, and a request costs it a fraction.
 """
 
 from __future__ import annotations
@@ -10,30 +10,54 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 from zlib import crc32
 
-__all__ = ["SURFACE_NAMES", "Reading", "read", "shortened", "surface_values", "term_keys"]
+from langchain_hybridflow.learning._offers import offered_values, take_apart
 
-MAX_CHARS = 8_000
-"""Longer texts are read at both ends: the instruction is usually first, the question last."""
+__all__ = [
+    "ABBREVIATION",
+    "CAPITAL",
+    "FORMAL",
+    "HASH_BITS",
+    "MASK",
+    "QUOTES",
+    "SURFACE_NAMES",
+    "TOKEN",
+    "WORD_KINDS",
+    "YEAR",
+    "Reading",
+    "Token",
+    "begin_key",
+    "count_units",
+    "end_key",
+    "longest_sentence",
+    "read",
+    "shows_code",
+    "surface_values",
+    "term_keys",
+    "token_of",
+]
 
 HASH_BITS = 18
-_MASK = (1 << HASH_BITS) - 1
+MASK = (1 << HASH_BITS) - 1
 _BEGINS, _ENDS = crc32(b"^"), crc32(b"$")
+_MAX_REMEMBERED = 64  # characters of a token
 
-_OPTION = re.compile(r"^[ \t]*\(?([A-P])[.):][ \t]+(.*)$", re.MULTILINE)
-_TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*|[^\w\s]|_+")
+TOKEN = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)*|[^\w\s]|_+")
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)")
 _CODE = re.compile(r"```|\bdef \w|\bassert |\breturn\b|;\n|\w\(\w*\)")
-_CAPITAL = re.compile(r"\b[^\W\d_a-z]")
-_ABBREVIATION = re.compile(r"\b[A-Z]{2,}\b")
+_CODE_SIGNS = ("```", "def ", "assert ", "return", ";\n")
+_CALL = re.compile(r"\((?<=\w\()\w*\)")  # as in _CODE, found by its bracket
+CAPITAL = re.compile(r"\b[^\W\d_a-z]")
+ABBREVIATION = re.compile(r"\b[A-Z]{2,}\b")
 _UNIT = re.compile(
     r"\d ?(?:k?g|[ckm]?m|ft|in|lbf?|psi[ag]?|k?pa|atm|m?mol|k?hz|k?[vw]|ohms?|amps?|btu|k?j|"
     r"k?cal|ev|[cfk]|°|%|s|ms|min|hr?)\b"
 )
-_YEAR = re.compile(r"\b(?:1[5-9]|20)\d\d\b")
-_OPTION_NUMBER = re.compile(r"[^\w.]{0,3}(-?\d{1,12}(?:,\d{3}){0,4}(?:\.\d{1,12})?)")
+YEAR = re.compile(r"\b(?:1[5-9]|20)\d\d\b")
 _ASKS_VALUE = frozenset({
     "calculate", "compute", "find", "determine", "evaluate", "solve", "estimate", "obtain",
     "approximate", "many", "much"
@@ -55,10 +79,11 @@ _PEOPLE = frozenset({
     "he", "she", "his", "her", "him", "they", "man", "woman", "patient", "plaintiff",
     "defendant", "boy", "girl", "mother", "father", "son", "husband", "wife", "i", "my"
 })  # fmt: skip
-_FORMAL = frozenset("=^∑∫√≤≥<>*+/|\\{}∈∀∃→²³")
-_QUOTES = frozenset("\"'\u201c\u201d\u2018\u2019`")
-_NO_TOKENS: tuple[str, ...] = ()
-
+WORD_KINDS = (_NEGATIONS, _ASKS_VALUE, _ASKS_CHOICE, _ASKS_REASON, _CONDITIONS, _PEOPLE)
+FORMAL = frozenset("=^∑∫√≤≥<>*+/|\\{}∈∀∃→²³")
+QUOTES = frozenset("\"'\u201c\u201d\u2018\u2019`")
+_ASCII_FORMAL = tuple(filter(str.isascii, FORMAL))
+_ASCII_QUOTES = tuple(filter(str.isascii, QUOTES))
 _FORM_NAMES = (
     "chars", "question chars", "options chars", "lines", "sentences", "longest sentence",
     "latex", "formal signs", "formal signs in options", "code", "blank to fill",
@@ -107,84 +132,79 @@ def read(text: str) -> Reading:
         >>> reading.tokens, reading.options
         (('what', 'is', '2', '+', '2', '?'), ('3', '4'))
     """
-    text = shortened(text)
-    found = list(_OPTION.finditer(text))
-    if len(found) < 2:
-        return Reading(text, text, _NO_TOKENS, _tokens(text), ())
-    options = tuple(match.group(2).strip() for match in found)
-    stem = text[: found[0].start()]
+    text, stem, options, _ = take_apart(text)
     return Reading(text, stem, options, _tokens(stem), tuple(map(_tokens, options)))
 
 
-def shortened(text: str) -> str:
-    """Return a text, or both ends of one that is longer than 8,000 characters."""
-    if len(text) <= MAX_CHARS:
-        return text
-    return f"{text[: MAX_CHARS // 2]}\n{text[-MAX_CHARS // 2 :]}"
-
-
 def _tokens(text: str) -> tuple[str, ...]:
-    return tuple(_TOKEN.findall(text.lower()))
+    return tuple(TOKEN.findall(text.lower()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """A word, number or sign under its hashes: what all its places in texts have in common."""
+class Token(NamedTuple):
+    """A word, number or sign under its hashes: what all its places in texts have in common.
+
+    Attributes:
+        own: The CRC of its shape: itself, or of a number only the form ("0.00").
+        after_space: The bytes of its shape behind a space.
+        keys: The keys of its terms: the shape, the first four and the last three letters of
+            longer words.
+    """
 
     own: int
     after_space: bytes
     keys: tuple[int, ...]
 
 
-def term_keys(reading: Reading, memo: dict[str, _Token]) -> list[int]:
+def term_keys(reading: Reading) -> list[int]:
     """Return the hashes, 18 bits each, of all terms of a text, repeated as they are in it.
 
     Terms are words, pairs of neighbours, the first four and the last three letters of longer
     words, the shape of numbers ("0.00"), signs, and how the question begins and ends.
-
-    Args:
-        reading: The text.
-        memo: What was found out about tokens so far; share it among the texts of a batch.
     """
-    stem = [memo.get(token) or _remember(token, memo) for token in reading.tokens]
-    keys = [_key(crc32(token.after_space[1:], _BEGINS)) for token in stem[:2]]
-    keys += [_key(crc32(token.after_space[1:], _ENDS)) for token in stem[-3:]]
-    parts = [stem]
-    parts += (
-        [memo.get(token) or _remember(token, memo) for token in tokens]
-        for tokens in reading.option_tokens
-    )
-    for part in parts:
+    stem = list(map(_known, reading.tokens))
+    keys = [begin_key(token) for token in stem[:2]]
+    keys += [end_key(token) for token in stem[-3:]]
+    for part in (stem, *(list(map(_known, tokens)) for tokens in reading.option_tokens)):
         for token in part:
             keys += token.keys
         # The hash of "a b" goes on from that of "a".
-        keys += [crc32(right.after_space, left.own) & _MASK for left, right in pairwise(part)]
+        keys += [crc32(right.after_space, left.own) & MASK for left, right in pairwise(part)]
     return keys
 
 
-def _remember(token: str, memo: dict[str, _Token]) -> _Token:
-    shape = _shape(token)
-    terms = [shape]
-    if len(shape) > 4 and shape[0].isalpha():
-        terms += [f"{shape[:4]}-", f"-{shape[-3:]}"]
-    hashes = [crc32(_bytes(term)) for term in terms]
-    found = _Token(hashes[0], _bytes(f" {shape}"), tuple(map(_key, hashes)))
-    memo[token] = found
-    return found
+def begin_key(token: Token) -> int:
+    """Return the key of a text that has a token among its first two."""
+    return crc32(token.after_space[1:], _BEGINS) & MASK
 
 
-def _shape(token: str) -> str:
-    if token[0].isdigit():
-        return "".join("0" if sign.isdigit() else sign for sign in token[:6])
-    return token
+def end_key(token: Token) -> int:
+    """Return the key of a text that has a token among its last three."""
+    return crc32(token.after_space[1:], _ENDS) & MASK
+
+
+def token_of(text: str) -> Token:
+    """Hash a token."""
+    shape = text
+    if text[0].isdigit():
+        shape = "".join("0" if sign.isdigit() else sign for sign in text[:6])
+    plain = _bytes(shape)
+    own = crc32(plain)
+    if len(shape) <= 4 or not shape[0].isalpha():
+        return Token(own, b" " + plain, (own & MASK,))
+    head, end = crc32(_bytes(f"{shape[:4]}-")), crc32(_bytes(f"-{shape[-3:]}"))
+    return Token(own, b" " + plain, (own & MASK, head & MASK, end & MASK))
+
+
+_remembered = lru_cache(maxsize=32_768)(token_of)
+
+
+def _known(token: str) -> Token:
+    # No text is to fill the memory with its longest words.
+    return _remembered(token) if len(token) <= _MAX_REMEMBERED else token_of(token)
 
 
 def _bytes(term: str) -> bytes:
     return term.encode("utf-8", "surrogatepass")
-
-
-def _key(value: int) -> int:
-    return value & _MASK
 
 
 def surface_values(reading: Reading) -> list[float]:
@@ -197,8 +217,11 @@ def _form_values(reading: Reading) -> tuple[float, ...]:
     words = max(len(reading.tokens), 1)
     end = stem.rstrip()
     sentences = _SENTENCE_END.split(stem)
-    formal = sum(map(stem.count, _FORMAL))
-    all_formal = formal if not reading.options else sum(map(text.count, _FORMAL))
+    ascii_only = text.isascii()
+    signs = _ASCII_FORMAL if ascii_only else FORMAL
+    formal = sum(map(stem.count, signs))
+    all_formal = formal if not reading.options else sum(map(text.count, signs))
+    digits = any(token[0].isdigit() for token in reading.tokens)
     return (
         log(len(text)),
         log(len(stem)),
@@ -209,20 +232,37 @@ def _form_values(reading: Reading) -> tuple[float, ...]:
         log(text.count("\\") + text.count("^") + text.count("_{")),
         log(formal),
         log(all_formal - formal),
-        float(len(_CODE.findall(text)) > 1),
+        float(shows_code(text)),
         float("__" in stem),
         float(end.endswith("?")),
         float(end.endswith(":")),
-        len(_CAPITAL.findall(stem)) / words,
-        log(len(_ABBREVIATION.findall(stem))),
-        log(sum(map(text.count, _QUOTES))),
-        0.0 if text.isascii() else 1 - len(text.encode("ascii", "ignore")) / len(text),
-        log(len(_YEAR.findall(stem))),
-        log(len(_UNIT.findall(stem.lower()))),
+        len(CAPITAL.findall(stem)) / words,
+        log(len(ABBREVIATION.findall(stem))),
+        log(sum(map(text.count, _ASCII_QUOTES if ascii_only else QUOTES))),
+        0.0 if ascii_only else 1 - len(text.encode("ascii", "ignore")) / len(text),
+        log(len(YEAR.findall(stem)) if digits else 0),
+        log(count_units(stem) if digits else 0),
         stem.count(",") / words,
         (text.count("(") + text.count("[")) / words,
         log(text.count("$")),
     )
+
+
+def shows_code(text: str) -> bool:
+    """Say whether more than one place of a text looks like code."""
+    if any(sign in text for sign in _CODE_SIGNS):
+        return len(_CODE.findall(text)) > 1
+    return text.count("(") > 1 and len(_CALL.findall(text)) > 1
+
+
+def count_units(stem: str) -> int:
+    """Count numbers with a unit."""
+    return len(_UNIT.findall(stem.lower()))
+
+
+def longest_sentence(stem: str) -> int:
+    """Return the characters of the longest sentence."""
+    return max(map(len, _SENTENCE_END.split(stem)))
 
 
 def _word_values(reading: Reading) -> tuple[float, ...]:
@@ -260,37 +300,20 @@ def _option_values(reading: Reading) -> tuple[float, ...]:
     words = [{token for token in tokens if token[0].isalpha()} for tokens in reading.option_tokens]
     all_words = set().union(*words)
     sizes = sum(map(len, words))
-    values = [value for value in map(_leading_number, options) if value is not None]
-    lowered = [option.lower() for option in options]
+    offered = offered_values(options)
     return (
         float(count),
         log(mean),
         log(max(lengths)),
         spread / (1 + mean),
         log(sizes / count),
-        len(values) / count,
+        offered.numeric / count,
         sum(map(str.isdigit, "".join(options))) / (1 + sum(lengths)),
-        _order(values),
+        offered.order,
         len(all_words.intersection(reading.tokens)) / (1 + len(all_words)),
         len(all_words) / (1 + sizes),
-        float(any("of the above" in option or "of these" in option for option in lowered)),
-        sum(option[:1].isupper() for option in options) / count,
-        sum(option.endswith(".") for option in options) / count,
+        float(offered.above),
+        offered.capitals / count,
+        offered.full_stops / count,
         sum(len(tokens) == 1 for tokens in reading.option_tokens) / count,
     )
-
-
-def _leading_number(option: str) -> float | None:
-    """Return the number that an offered answer is, if it is one with at most two words behind."""
-    match = _OPTION_NUMBER.match(option)
-    if match is None or option.count(" ") > 3:
-        return None
-    return float(match.group(1).replace(",", ""))
-
-
-def _order(values: list[float]) -> float:
-    """Say how far numbers are sorted: 1 rising, -1 falling, about 0 in no order or too few."""
-    steps = list(pairwise(values))
-    if not steps:
-        return 0.0
-    return sum((b > a) - (b < a) for a, b in steps) / len(steps)

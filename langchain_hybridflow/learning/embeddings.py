@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_hybridflow.errors import ConfigurationError, EmbeddingError, MissingExtraError
 from langchain_hybridflow.learning._embedding import EmbeddingBlock
-from langchain_hybridflow.learning._reading import shortened
+from langchain_hybridflow.learning._offers import shortened
 
 if TYPE_CHECKING:
     import numpy as np

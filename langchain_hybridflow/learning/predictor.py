@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.learning._embedding import EmbeddingBlock
-from langchain_hybridflow.learning._reading import read, surface_values
-from langchain_hybridflow.learning._representation import Representation, text_features
+from langchain_hybridflow.learning._representation import Representation
 from langchain_hybridflow.learning._stages import Foreseen, Stage, Stages, View, view_of
 from langchain_hybridflow.learning.costs import CostModel
 from langchain_hybridflow.learning.features import (
@@ -182,8 +181,7 @@ class TrainedPredictor:
         """Return the features of a decision before any call, and the raw hints, for n texts."""
         import numpy as np
 
-        surface, terms = text_features([read(text) for text in texts])
-        learnt, hints = self.representation.features(surface, terms)
+        surface, learnt, hints = self.representation.features(texts)
         return np.hstack([surface, structure.astype(np.float32), learnt]), hints
 
     def contributions(
@@ -214,13 +212,7 @@ class TrainedPredictor:
 
         structure = np.array([structure_values(request) for request in requests])
         topics = self._topics([request.tag for request in requests])
-        if len(requests) > 1:
-            rows, hints = self.features([request.text for request in requests], structure)
-        else:
-            reading = read(requests[0].text)
-            surface = np.array(surface_values(reading), dtype=np.float32)
-            learnt, hints = self.representation.one(reading, surface)
-            rows = np.hstack([surface[None], structure.astype(np.float32), learnt])
+        rows, hints = self.features([request.text for request in requests], structure)
         return _Known(rows=rows, hints=hints, topics=topics, embedded=self._embedded(vectors))
 
     def _embedded(self, vectors: Floats | None) -> Floats | None:

@@ -62,6 +62,7 @@ def _facts(value: Any) -> dict[str, Any]:
     return {
         field.name: list(found) if isinstance(found, tuple) else found
         for field in fields(value)
+        if field.init
         for found in [getattr(value, field.name)]
     }
 

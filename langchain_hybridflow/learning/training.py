@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from langchain_hybridflow.errors import ConfigurationError, MissingExtraError
 from langchain_hybridflow.learning._choosing import Chooser, StageReport
 from langchain_hybridflow.learning._embedding import EmbeddingBlock, fit_embedding
-from langchain_hybridflow.learning._reading import read
 from langchain_hybridflow.learning._representation import fit_representation, text_features
 from langchain_hybridflow.learning._stages import Stages, View, view_of
 from langchain_hybridflow.learning.costs import fit_costs
@@ -163,7 +162,7 @@ def _fit(
     import numpy as np
 
     folds = _folds(data.groups, settings.folds)
-    surface, terms = text_features([read(text) for text in data.questions])
+    surface, terms = text_features(data.questions)
     representation, learnt, hints = fit_representation(
         surface, terms, _hint_targets(data), tags=data.tags, folds=folds, seed=settings.seed
     )
