@@ -106,7 +106,7 @@ def test_slots_of_a_tier_are_kept(tmp_path: Path) -> None:
     models = world(
         tmp_path,
         edge=scripted("edge", off_by_one, latency_s=0.001),
-        cloud=scripted("cloud", doubled, latency_s=0.001),
+        cloud=scripted("cloud", doubled, latency_s=0.05),  # long enough for the others to come
         parallel_cloud=3,
     )
     profile_questions(ITEMS, **models)
