@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 _WINDOW = "minute"
 _PREFIX = "x-ratelimit-"
 _STORAGE_S: Final = 2.0
+_AT_ONCE: Final = 32  # a pool of connections refuses what is beyond it; here they wait
 
 # To let everybody in would be to have no limits as soon as somebody brings the storage down.
 _NOT_COUNTED: Final = Problem(
@@ -71,6 +72,7 @@ class RateLimits:
         self._usual = requests_per_minute
         self._clock = clock
         self._limiter = _limiter(storage)
+        self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def turn(self, identity: Identity) -> Turn:
         """Count a request, and say whether it is one too many, or could not be counted."""
@@ -80,7 +82,7 @@ class RateLimits:
         most = identity.requests_per_minute or self._usual
         item = RateLimitItemPerMinute(most)
         try:
-            async with asyncio.timeout(_STORAGE_S):
+            async with asyncio.timeout(_STORAGE_S), self._free:
                 granted = await self._limiter.hit(item, identity.key)
                 window = await self._limiter.get_window_stats(item, identity.key)
         except (StorageError, TimeoutError) as error:

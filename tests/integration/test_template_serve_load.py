@@ -60,7 +60,8 @@ async def test_limit_holds_and_answers_find_their_askers_under_load(server: Serv
     answers = [one for some in everything for one in some]
     for said in answers:
         assert said.status in {200, 429}, said  # the reason is in its text
-        expected = said.product if said.status == 200 else "budget"
+        # Whose answer it is, not whether it is right: the sandbox's models do err.
+        expected = f"{said.product} = " if said.status == 200 else "budget"
         assert expected in said.text
     spent, held, _ = server.spent()
     assert held == 0
@@ -108,4 +109,4 @@ async def ask(client: httpx.AsyncClient, number: int) -> Said:
         events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
         parts = [one["choices"][0]["delta"].get("content", "") for one in events if one["choices"]]
         text, cost = "".join(parts), events[-1]["hybridflow"]["cost_usd"]
-    return Said(f"{product} = {number * (number + 7)}", said.status_code, text, Decimal(cost))
+    return Said(product, said.status_code, text, Decimal(cost))
