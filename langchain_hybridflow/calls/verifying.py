@@ -7,8 +7,6 @@ import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -20,6 +18,7 @@ from langchain_hybridflow.budget import RunBudget
 from langchain_hybridflow.calls.buying import AttemptFailed, Buyer
 from langchain_hybridflow.calls.drive import in_time
 from langchain_hybridflow.calls.failures import describe_error
+from langchain_hybridflow.calls.helper import Helper
 from langchain_hybridflow.calls.inner import TierModel
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.calls.types import Attempt, Purchase
@@ -305,8 +304,8 @@ class _Consult:
             return await found
 
         # Not here: the caller's thread may be that of a loop that is running.
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            return thread.submit(copy_context().run, asyncio.run, wait()).result()
+        with Helper() as helper:
+            return helper.submit(lambda: asyncio.run(wait())).result()
 
 
 def answer_text(message: AIMessage) -> str:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
@@ -21,12 +17,11 @@ from langchain_hybridflow.cli.display import (
     say_error,
     screen,
 )
-from langchain_hybridflow.cli.profilerun import in_words_of_the_command, next_command
+from langchain_hybridflow.cli.profilerun import RunView, in_words_of_the_command, next_command
 from langchain_hybridflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
     from rich.table import Table
 
     from langchain_hybridflow.profiling.credit import CreditDesign
@@ -91,59 +86,39 @@ def profile_subtasks(data: str | None, *, runs: Path | None, as_json: bool, **op
         raise typer.Exit(INTERRUPTED if stopped else FAILED)
 
 
-class _View:
-    """A bar on standard error while somebody watches, and Ctrl-C that loses nothing."""
+class _View(RunView):
+    """One bar, for the questions."""
 
     def __init__(self) -> None:
-        self._bars: Bars | None = None
+        super().__init__()
         self._task: TaskID | None = None
 
+    def columns(self) -> tuple[ProgressColumn, ...]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+        return BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.description}")
+
     def __enter__(self) -> Self:
-        console = screen(stderr=True)
-        if console.is_terminal and not console.is_dumb_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-            self._bars = Progress(
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                console=console,
-                transient=True,
-            )
-            self._task = self._bars.add_task("", total=None)
-            self._bars.start()
+        super().__enter__()
+        if self.bars is not None:
+            self._task = self.bars.add_task("", total=None)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
 
     def begin(self, runner: PlanRunner) -> None:
         """Take Ctrl-C over, from within the event loop of the run."""
-        task = asyncio.current_task()
 
-        def interrupt() -> None:
-            if runner.stop is not None:
-                if task is not None:
-                    task.cancel()
-                return
+        def stop() -> str:
             runner.ask_to_stop()
-            say_error("Stopping. Plans under way are waited for; Ctrl-C again leaves them.")
+            return "Plans under way are"
 
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+        self.take_ctrl_c(is_stopping=lambda: runner.stop is not None, stop=stop)
 
     def follow(self, progress: PlanProgress) -> None:
         """Move the bar."""
-        if self._bars is None or self._task is None:
+        if self.bars is None or self._task is None:
             return
         words = "stopping" if progress.stopping else _WORDS[progress.phase]
-        self._bars.update(
+        self.bars.update(
             self._task, total=progress.total, completed=progress.done, description=words
         )
 

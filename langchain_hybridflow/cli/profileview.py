@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from collections.abc import Iterator
-from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from langchain_hybridflow.cli.display import dollars, one_line, say_error, screen
+from langchain_hybridflow.cli.display import dollars, one_line, screen
+from langchain_hybridflow.cli.profilerun import RunView
 from langchain_hybridflow.profiling import Profile
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
     from rich.table import Table
 
     from langchain_hybridflow.profiling import Progress, Runner
@@ -27,52 +23,37 @@ _MOST_CHARS = 160
 _WIDEST_NAME = 28
 
 
-class ProfileView:
-    """Bars on standard error while somebody watches, and Ctrl-C that loses nothing."""
+class ProfileView(RunView):
+    """A bar for each tier."""
 
     def __init__(self) -> None:
-        self._bars: Bars | None = None
+        super().__init__()
         self._tasks: dict[str, TaskID] = {}
-        self._runner: Runner | None = None
 
-    def __enter__(self) -> Self:
-        console = screen(stderr=True)
-        if console.is_terminal and not console.is_dumb_terminal:
-            self._bars = _bars(console)
-            self._bars.start()
-        return self
+    def columns(self) -> tuple[ProgressColumn, ...]:
+        """What each bar shows."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        return (
+            TextColumn("{task.description:5}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
 
     def begin(self, runner: Runner) -> None:
         """Take Ctrl-C over, from within the event loop of the run."""
-        self._runner = runner
-        task = asyncio.current_task()
 
-        def interrupt() -> None:
-            if runner.progress.stopping:
-                if task is not None:
-                    task.cancel()
-                return
+        def stop() -> str:
             runner.ask_to_stop()
-            waiting = runner.progress.under_way
-            say_error(
-                f"Stopping. {waiting} calls are under way and waited for; Ctrl-C again leaves them."
-            )
+            return f"{runner.progress.under_way} calls are under way and"
 
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+        self.take_ctrl_c(is_stopping=lambda: runner.progress.stopping, stop=stop)
 
     def follow(self, progress: Progress) -> None:
         """Move the bars."""
-        if self._bars is None:
+        if self.bars is None:
             return
         for tier, one in progress.tiers.items():
             notes = [f"{one.failed} failed"] if one.failed else []
@@ -80,30 +61,10 @@ class ProfileView:
                 notes += [f"{progress.to_grade} to grade"] if progress.to_grade else []
                 notes += [dollars(progress.spent_usd)]
             if tier not in self._tasks:
-                self._tasks[tier] = self._bars.add_task(tier, note="")
-            self._bars.update(
+                self._tasks[tier] = self.bars.add_task(tier, note="")
+            self.bars.update(
                 self._tasks[tier], total=one.total, completed=one.done, note=", ".join(notes)
             )
-
-
-def _bars(console: Any) -> Bars:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description:5}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-    )
 
 
 def show_profile(found: Profile, next_command: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.calls.verifying import Desk
@@ -17,16 +18,19 @@ __all__ = ["FinalGrader", "FinalScorer", "final_scorer"]
 _INTERMEDIATE = Score(None, "an intermediate answer has no right answer of its own")
 
 
+_S = TypeVar("_S", Scorer, Grader)
+
+
 @dataclass(frozen=True, slots=True)
-class FinalScorer:
-    """Scores the answers that are final, as answers to the whole question.
+class _Finals(Generic[_S]):
+    """What knows which answers are final, and of which whole question.
 
     Attributes:
         scorer: Scores answers to questions.
         questions: The whole question, by the id of the item that is the last subtask of its plan.
     """
 
-    scorer: Scorer
+    scorer: _S
     questions: Mapping[str, Item]
 
     @property
@@ -39,33 +43,22 @@ class FinalScorer:
         """Whether it compares with a right answer."""
         return False  # intermediate answers have none
 
+
+class FinalScorer(_Finals[Scorer]):
+    """Scores the answers that are final, as answers to the whole question."""
+
+    __slots__ = ()
+
     def score(self, item: Item, answer: str) -> Score:
         """Score an answer if it is final."""
         question = self.questions.get(item.id)
         return _INTERMEDIATE if question is None else self.scorer.score(question, answer)
 
 
-@dataclass(frozen=True, slots=True)
-class FinalGrader:
-    """Lets a model score the answers that are final, as answers to the whole question.
+class FinalGrader(_Finals[Grader]):
+    """Lets a model score the answers that are final, as answers to the whole question."""
 
-    Attributes:
-        scorer: Scores answers to questions.
-        questions: The whole question, by the id of the item that is the last subtask of its plan.
-    """
-
-    scorer: Grader
-    questions: Mapping[str, Item]
-
-    @property
-    def name(self) -> str:
-        """What it is called in the records."""
-        return self.scorer.name
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether it compares with a right answer."""
-        return False
+    __slots__ = ()
 
     @property
     def tier(self) -> Tier:

@@ -101,6 +101,19 @@ class UtilityRule:
         """Return lambda: the live price of the budget, or the lowest one if that is higher."""
         return max(budget.shadow_price, self.price_per_usd)
 
+    def usd_that_counts(self, extra_usd: float | None, price: float) -> float | None:
+        """Return what a cloud call is taken to cost beyond the edge, in USD.
+
+        Args:
+            extra_usd: What it costs; `None` is unknown.
+            price: lambda; at 0 no cost counts, so that none has to be known.
+
+        Returns:
+            `None` if it is unknown, counts, and nothing is assumed.
+        """
+        usd = self.unknown_cost_usd if extra_usd is None else extra_usd
+        return 0.0 if usd is None and price == 0 else usd
+
     def weigh(
         self, gain: float, *, extra_usd: float | None, delay_s: float | None, price: float
     ) -> Weighing:
@@ -113,11 +126,9 @@ class UtilityRule:
                 unknown and counts as no delay.
             price: lambda.
         """
-        usd = self.unknown_cost_usd if extra_usd is None else extra_usd
+        usd = self.usd_that_counts(extra_usd, price)
         if usd is None:
-            if price > 0:
-                return Weighing(gain, None, price, None, _unknown_cost(gain, price))
-            usd = 0.0
+            return Weighing(gain, None, price, None, _unknown_cost(gain, price))
         cost = max(0.0, usd + self.delay_weight_usd_per_s * (delay_s or 0.0))
         threshold = self.min_gain + price * cost
         what = ", an assumed cost" if extra_usd is None else ""
@@ -219,11 +230,14 @@ class UtilityRouter:
         asked = [requests[subtask_id] for subtask_id in ids]
         found = check_predictions(self.predictor.predict(asked), len(ids))
         predictions = dict(zip(ids, found, strict=True))
-        costs = {one: self._extra_usd(requests[one], predictions[one]) for one in ids}
+        price = self.rule.price(asked[0].budget) if asked else 0.0
+        costs = {
+            one: self.rule.usd_that_counts(extra_usd(requests[one], predictions[one]), price)
+            for one in ids
+        }
         known = {one: usd for one, usd in costs.items() if usd is not None}
         if not ids or len(plan) > MAX_ITEMS or len(known) < len(ids):
             return {one: self.decide(requests[one], predictions[one]) for one in ids}
-        price = self.rule.price(asked[0].budget)
         selection = select(
             [
                 self._item(plan, one, requests[one], predictions[one], known[one])
@@ -246,14 +260,6 @@ class UtilityRouter:
             one: _planned(requests[one], predictions[one], tiers[one], price, words, self.name)
             for one in ids
         }
-
-    def _extra_usd(self, request: RouteRequest, prediction: Prediction) -> float | None:
-        usd = extra_usd(request, prediction)
-        if usd is None:
-            usd = self.rule.unknown_cost_usd
-        if usd is None and self.rule.price(request.budget) == 0:
-            return 0.0
-        return usd
 
     def _item(
         self, plan: Plan, one: str, request: RouteRequest, prediction: Prediction, usd: float

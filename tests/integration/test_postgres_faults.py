@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -23,35 +18,12 @@ from langchain_hybridflow.budget.stores.postgres import PostgresLedger
 from langchain_hybridflow.errors import ConfigurationError, LedgerError, LedgerUnavailable
 from langchain_hybridflow.testing import ManualClock
 from tests.integration.cutting_proxy import CuttingProxy, Moment
+from tests.integration.ledger_kit import ALL, ONE, Shoppers, fresh, limited, said, start
 from tests.integration.postgres_server import PostgresServer, required_binaries, running_postgres
 
-WORKER = Path(__file__).with_name("ledger_worker.py")
-NUMBERS = count()
-ONE = Amounts(usd_micros=700, cloud_tokens=100, cloud_calls=1)
-ALL = Account("team", "team")
 TIMEOUT_S = 1.0
 LONGEST_S = 5.0
 """A call in the middle of which the line was lost, a new connection, and a busy machine."""
-
-
-def fresh() -> str:
-    return f"faults_{next(NUMBERS)}"
-
-
-def limited(calls: int) -> Account:
-    return Account("team", "team", Limits(cloud_calls=calls))
-
-
-def start(job: dict[str, Any], url: str, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, str(WORKER), json.dumps(job), url, json.dumps(options)]
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def said(process: subprocess.Popen[str]) -> list[Any]:
-    out, _ = process.communicate(timeout=110)
-    assert process.returncode == 0
-    return [json.loads(line) for line in out.splitlines()]
 
 
 @pytest.fixture
@@ -129,58 +101,12 @@ def test_lease_is_charged_when_its_process_was_killed_before_it_committed(
     in_a_while.close()
 
 
-class Shoppers:
-    """Threads that buy until they are stopped, and repeat each call until it is answered."""
-
-    def __init__(self, ledger: PostgresLedger, *, threads: int) -> None:
-        self.committed: list[str] = []
-        self.refused_after_s: list[float] = []
-        self._ledger = ledger
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._shop, args=(n,), daemon=True) for n in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-            assert not thread.is_alive()
-
-    def wait_for_more(self, done: list[Any], number: int) -> None:
-        wanted, end = len(done) + number, time.monotonic() + 60
-        while len(done) < wanted:
-            assert time.monotonic() < end
-            time.sleep(0.005)
-
-    def _shop(self, worker: int) -> None:
-        for turn in count():
-            if self._stop.is_set():
-                return
-            lease_id = f"{worker}/{turn}"
-            self._insist(self._ledger.reserve, lease_id, ONE, accounts=[ALL], ttl_s=600)
-            self._insist(self._ledger.commit, lease_id, ONE)
-            self.committed.append(lease_id)
-
-    def _insist(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        while True:
-            begin = time.monotonic()
-            try:
-                call(*args, **kwargs)
-            except LedgerUnavailable:
-                self.refused_after_s.append(time.monotonic() - begin)
-            else:
-                return
-
-
 def test_ledger_fails_closed_and_goes_on_when_its_server_is_killed_and_restarted(
     own_server: PostgresServer,
 ) -> None:
     """None of the purchases is lost, and none is counted twice."""
     ledger = PostgresLedger(own_server.url, timeout_s=TIMEOUT_S)
-    shoppers = Shoppers(ledger, threads=4)
+    shoppers = Shoppers(ledger, threads=4, patience_s=60)
     shoppers.wait_for_more(shoppers.committed, 40)
     own_server.stop()
     shoppers.wait_for_more(shoppers.refused_after_s, 8)

@@ -4,53 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from langchain_hybridflow.budget import NOTHING, Account, Amounts, Lease, Limits
+from langchain_hybridflow.budget import NOTHING, Amounts, Lease
 from langchain_hybridflow.budget.stores.redis import RedisLedger
 from langchain_hybridflow.errors import LedgerUnavailable
 from tests.integration.cutting_proxy import CuttingProxy, Moment
+from tests.integration.ledger_kit import ALL, ONE, Shoppers, fresh, limited, said, start
 from tests.integration.redis_server import RedisServer, free_port
-
-WORKER = Path(__file__).with_name("ledger_worker.py")
-NUMBERS = count()
-ONE = Amounts(usd_micros=700, cloud_tokens=100, cloud_calls=1)
-ALL = Account("team", "team")
 
 TIMEOUT_S = 0.5
 LONGEST_S = 2 * 2 * TIMEOUT_S + 1.0
 """Two attempts, each with the time to connect and the time to answer; and a busy machine."""
-
-
-def fresh() -> str:
-    return f"faults_{next(NUMBERS)}"
-
-
-def limited(calls: int) -> Account:
-    return Account("team", "team", Limits(cloud_calls=calls))
-
-
-def start(job: dict[str, Any], url: str, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, str(WORKER), json.dumps(job), url, json.dumps(options)]
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def said(process: subprocess.Popen[str]) -> list[Any]:
-    out, _ = process.communicate(timeout=90)
-    assert process.returncode == 0
-    return [json.loads(line) for line in out.splitlines()]
 
 
 @pytest.fixture
@@ -85,7 +55,7 @@ def test_limit_holds_exactly_when_8_processes_spend_200_times_each(
     namespace = fresh()
     jobs = [{"do": "spend", "worker": f"w{n}", "calls": 200, "limit": 1_000} for n in range(8)]
     workers = [start(job, redis_server.url, namespace=namespace) for job in jobs]
-    bought = [said(worker)[0] for worker in workers]
+    bought = [said(worker, timeout_s=90)[0] for worker in workers]
     assert sum(each["granted"] for each in bought) == 1_000
     tokens = sum(each["tokens"] for each in bought)
     ledger = RedisLedger(redis_server.url, namespace=namespace)
@@ -101,7 +71,7 @@ def test_limit_holds_exactly_when_a_process_forks_with_an_open_connection(
 ) -> None:
     namespace = fresh()
     job = {"do": "fork", "worker": "w", "children": 4, "calls": 50, "limit": 200}
-    *bought, end = said(start(job, redis_server.url, namespace=namespace))
+    *bought, end = said(start(job, redis_server.url, namespace=namespace), timeout_s=90)
     assert end == {"failed": 0}
     assert sum(each["granted"] for each in bought) == 200
 
@@ -128,58 +98,12 @@ def test_lease_is_charged_when_its_process_was_killed_before_it_committed(
     later.close()
 
 
-class Shoppers:
-    """Threads that buy until they are stopped, and repeat each call until it is answered."""
-
-    def __init__(self, ledger: RedisLedger, *, threads: int) -> None:
-        self.committed: list[str] = []
-        self.refused_after_s: list[float] = []
-        self._ledger = ledger
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._shop, args=(n,), daemon=True) for n in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-            assert not thread.is_alive()
-
-    def wait_for_more(self, done: list[Any], number: int) -> None:
-        wanted, end = len(done) + number, time.monotonic() + 30
-        while len(done) < wanted:
-            assert time.monotonic() < end
-            time.sleep(0.005)
-
-    def _shop(self, worker: int) -> None:
-        for turn in count():
-            if self._stop.is_set():
-                return
-            lease_id = f"{worker}/{turn}"
-            self._insist(self._ledger.reserve, lease_id, ONE, accounts=[ALL], ttl_s=600)
-            self._insist(self._ledger.commit, lease_id, ONE)
-            self.committed.append(lease_id)
-
-    def _insist(self, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        while True:
-            begin = time.monotonic()
-            try:
-                call(*args, **kwargs)
-            except LedgerUnavailable:
-                self.refused_after_s.append(time.monotonic() - begin)
-            else:
-                return
-
-
 def test_ledger_fails_closed_and_goes_on_when_its_server_is_killed_and_restarted(
     own_server: RedisServer,
 ) -> None:
     """None of the purchases is lost, and none is counted twice."""
     ledger = RedisLedger(own_server.url, namespace=fresh(), timeout_s=TIMEOUT_S)
-    shoppers = Shoppers(ledger, threads=4)
+    shoppers = Shoppers(ledger, threads=4, patience_s=30)
     for _ in range(2):
         shoppers.wait_for_more(shoppers.committed, 40)
         own_server.kill()

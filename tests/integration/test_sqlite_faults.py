@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from langchain_hybridflow.budget import NOTHING, Account, Amounts, Limits
 from langchain_hybridflow.budget.stores.sqlite import SQLiteLedger
+from tests.integration.ledger_kit import ALL, ONE, said, start
 
-WORKER = Path(__file__).with_name("ledger_worker.py")
-ONE = Amounts(usd_micros=700, cloud_tokens=100, cloud_calls=1)
-ALL = Account("team", "team")
 PATIENT = {"timeout_s": 30}
+
+
+def at(path: Path) -> str:
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -26,25 +24,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "budget.db"
 
 
-def start(job: dict[str, Any], path: Path, **options: Any) -> subprocess.Popen[str]:
-    url = f"sqlite:///{path}"
-    command = [sys.executable, str(WORKER), json.dumps(job), url, json.dumps(options)]
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def said(process: subprocess.Popen[str]) -> list[Any]:
-    out, _ = process.communicate(timeout=110)
-    assert process.returncode == 0
-    return [json.loads(line) for line in out.splitlines()]
-
-
 def test_limit_holds_exactly_when_8_processes_start_at_once_and_spend_200_times_each(
     path: Path,
 ) -> None:
     """All of them find that there is no file."""
     jobs = [{"do": "spend", "worker": f"w{n}", "calls": 200, "limit": 1_000} for n in range(8)]
-    workers = [start(job, path, **PATIENT) for job in jobs]
+    workers = [start(job, at(path), **PATIENT) for job in jobs]
     bought = [said(worker)[0] for worker in workers]
     assert sum(each["granted"] for each in bought) == 1_000
     tokens = sum(each["tokens"] for each in bought)
@@ -57,14 +42,14 @@ def test_limit_holds_exactly_when_8_processes_start_at_once_and_spend_200_times_
 
 def test_limit_holds_exactly_when_a_process_forks_with_an_open_file(path: Path) -> None:
     job = {"do": "fork", "worker": "w", "children": 4, "calls": 50, "limit": 200}
-    *bought, end = said(start(job, path, **PATIENT))
+    *bought, end = said(start(job, at(path), **PATIENT))
     assert end == {"failed": 0}
     assert sum(each["granted"] for each in bought) == 200
     assert SQLiteLedger(path).reconcile().differences == ()
 
 
 def test_lease_is_charged_when_its_process_was_killed_before_it_committed(path: Path) -> None:
-    process = start({"do": "hold", "worker": "lost", "ttl_s": 30, "limit": 10}, path)
+    process = start({"do": "hold", "worker": "lost", "ttl_s": 30, "limit": 10}, at(path))
     assert process.stdout is not None
     assert json.loads(process.stdout.readline()) == "held"
     process.send_signal(signal.SIGKILL)
@@ -82,7 +67,7 @@ def test_nothing_is_lost_when_a_process_is_killed_in_the_middle_of_its_work(path
     """Whatever it was doing, a transaction is done or is not."""
     for turn in range(3):
         job = {"do": "spend", "worker": f"w{turn}", "calls": 100_000, "limit": 1_000_000}
-        process = start(job, path)
+        process = start(job, at(path))
         ledger = SQLiteLedger(path, **PATIENT)
         before = ledger.snapshot([ALL])[0].used.cloud_calls
         while ledger.snapshot([ALL])[0].used.cloud_calls < before + 50:
