@@ -11,7 +11,7 @@ from langchain_hybridflow.sandbox.language import Value, format_value, parse_dat
 from langchain_hybridflow.sandbox.operations import Unsolvable
 from langchain_hybridflow.sandbox.program import Node, Program, Ref
 
-__all__ = ["read_sum"]
+__all__ = ["parse_sum", "pieces_of", "read_sum"]
 
 _WORDS: Final = (
     ("divided by", "/"),
@@ -69,12 +69,33 @@ def read_sum(text: str, *, results: Mapping[str, Value] | None = None) -> Progra
     for word, sign in _WORDS:
         plain = plain.replace(word, sign)
     for run in sorted(_RUN.findall(plain), key=len, reverse=True):
-        if run.count("(") > _MAX_BRACKETS or parse_date(run) is not None:
-            continue
-        nodes = _Parser(_PIECE.findall(run)).parse()
-        if nodes:
-            return Program("arithmetic", nodes)
+        program = None if parse_date(run) is not None else parse_sum(run)
+        if program is not None:
+            return program
     raise Unsolvable("there is no sum in the text")
+
+
+def pieces_of(text: str) -> list[str]:
+    """Return the numbers, signs and brackets of a sum, in order.
+
+    Example:
+        >>> pieces_of("2*(3+10)")
+        ['2', '*', '(', '3', '+', '10', ')']
+    """
+    return _PIECE.findall(text)
+
+
+def parse_sum(text: str) -> Program | None:
+    """Read a text that is nothing but a sum; `None` if it is none, or holds no operation.
+
+    Example:
+        >>> [node.operation for node in parse_sum("2*(3+10)").nodes]
+        ['add', 'multiply']
+    """
+    if text.count("(") > _MAX_BRACKETS:
+        return None
+    nodes = _Parser(pieces_of(text)).parse()
+    return Program("arithmetic", nodes) if nodes else None
 
 
 class _Parser:

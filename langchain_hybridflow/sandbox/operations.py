@@ -10,6 +10,7 @@ from itertools import permutations
 from types import MappingProxyType
 from typing import Any, Final
 
+from langchain_hybridflow.sandbox.chains import first_chain, write_chain
 from langchain_hybridflow.sandbox.language import Value, format_value, listing
 
 __all__ = ["OPERATIONS", "WEEKDAYS", "Operation", "Unsolvable", "read_table", "write_table"]
@@ -87,6 +88,15 @@ def _leading(args: tuple[Any, ...]) -> str:
     return name
 
 
+def _reach(args: tuple[Any, ...]) -> str:
+    """Find an expression for a number; args: the number, then what it may be made from."""
+    target, *numbers = map(int, args)
+    chain = first_chain(target, numbers)
+    if chain is None:
+        raise ValueError(f"{target} cannot be reached from {numbers}")
+    return write_chain(chain)
+
+
 def _working_days_after(args: tuple[Any, ...]) -> date:
     day: date = args[0]
     left = int(args[1])
@@ -116,6 +126,11 @@ def _show_pairs(before: str) -> Callable[[tuple[Any, ...]], str]:
 
 def _show_plus(args: tuple[Any, ...]) -> str:
     return " + ".join(format_value(arg) for arg in args)
+
+
+def _show_reach(args: tuple[Any, ...]) -> str:
+    target, *numbers = map(format_value, args)
+    return f"{target} from {listing(numbers)}"
 
 
 _N, _D, _S = Decimal, date, str
@@ -162,6 +177,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
         ),
         "leading": Operation(_leading, _show_pairs("the most of "), _S),
         "eliminate": Operation(_eliminate, _show("ruling out {2}"), _S),
+        "reach": Operation(_reach, _show_reach, _S),
         "look_up": Operation(_look_up, _show("what {1} has in ({0})"), _N),
     }
 )

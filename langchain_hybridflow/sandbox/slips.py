@@ -58,6 +58,8 @@ def plausible_mistake(
         return _wrong_date(value, rng)
     if node.operation == "eliminate":
         return _wrong_table(value, rng)
+    if node.operation == "reach":
+        return _wrong_expression(value, rng)
     names = args[::2] if node.operation == "leading" else WEEKDAYS
     return rng.choice([str(name) for name in names if name != value] or ["nobody"])
 
@@ -89,3 +91,11 @@ def _wrong_table(value: str, rng: random.Random) -> str:
         return f"{value}; nobody: nothing"
     first, second = rng.sample(sorted(table), 2)
     return write_table({**table, first: table[second], second: table[first]})
+
+
+def _wrong_expression(value: str, rng: random.Random) -> str:
+    """Take one sign for another."""
+    signs = [place for place, char in enumerate(value) if char in "+-*/"]
+    place = rng.choice(signs)
+    sign = rng.choice([sign for sign in "+-*/" if sign != value[place]])
+    return value[:place] + sign + value[place + 1 :]

@@ -13,6 +13,7 @@ from typing import Final
 
 from langchain_hybridflow.sandbox.answers import extract_answer
 from langchain_hybridflow.sandbox.arithmetic import read_sum
+from langchain_hybridflow.sandbox.countdown import read_countdown
 from langchain_hybridflow.sandbox.kinds import FAMILIES
 from langchain_hybridflow.sandbox.language import Value, parse_number
 from langchain_hybridflow.sandbox.operations import Unsolvable
@@ -124,7 +125,7 @@ def mentions(text: str, program: Program) -> list[Mention]:
 
 
 def _read_question(question: str) -> Assignment:
-    program = read_program(question) or read_sum(question[:_MAX_QUESTION_CHARS])
+    program = read_program(question) or _read_puzzle(question[:_MAX_QUESTION_CHARS])
     return Assignment(program, program.sink.name, {}, is_subtask=False)
 
 
@@ -161,12 +162,20 @@ def _read_subtask(
         if (number := parse_number(extract_answer(block) or "")) is not None
     }
     try:
-        program = read_sum(task, results=numbers)
+        program = _read_puzzle(task, results=numbers)
     except Unsolvable:
         if not is_sink:
             raise
-        program = read_sum(question[:_MAX_QUESTION_CHARS])
+        program = _read_puzzle(question[:_MAX_QUESTION_CHARS])
     return Assignment(program, program.sink.name, {}, is_subtask=True)
+
+
+def _read_puzzle(text: str, *, results: Mapping[str, Value] | None = None) -> Program:
+    """Read a Countdown puzzle, or a plain sum."""
+    try:
+        return read_countdown(text)
+    except Unsolvable:
+        return read_sum(text, results=results)
 
 
 def _stated(blocks: Mapping[str, str], program: Program) -> dict[str, Value]:
