@@ -17,7 +17,14 @@ from langchain_hybridflow.budget.price_table import PriceTable
 from langchain_hybridflow.budget.pricing import Price
 from langchain_hybridflow.budget.run import RunBudget
 from langchain_hybridflow.budget.scopes import Scope, ScopeValues
-from langchain_hybridflow.budget.snapshot import BudgetSnapshot, Gauge
+from langchain_hybridflow.budget.share import (
+    Refill,
+    RefillableLedger,
+    ShareCap,
+    ratio_of_share,
+    share_of_ratio,
+)
+from langchain_hybridflow.budget.snapshot import BudgetSnapshot, Gauge, ShareGauge
 from langchain_hybridflow.budget.types import (
     DIMENSIONS,
     NOTHING,
@@ -71,15 +78,21 @@ __all__ = [
     "Price",
     "PriceTable",
     "Reconciliation",
+    "Refill",
+    "RefillableLedger",
     "Reset",
     "RunBudget",
     "Scope",
     "ScopeValues",
+    "ShareCap",
+    "ShareGauge",
     "StrictEstimate",
     "SyncLedger",
     "Usage",
     "Window",
     "estimate_prompt_tokens",
     "estimate_text_tokens",
+    "ratio_of_share",
+    "share_of_ratio",
     "usage_of",
 ]

@@ -13,6 +13,7 @@ from itertools import starmap
 from typing import NamedTuple, TypeAlias
 
 from langchain_hybridflow.budget.rules import differences_of
+from langchain_hybridflow.budget.share import Refill, Stash
 from langchain_hybridflow.budget.types import (
     NOTHING,
     Account,
@@ -116,10 +117,10 @@ class _Ages:
 
 
 class _Move(NamedTuple):
-    """A line of the journal: what was booked under one key is booked under another instead."""
+    """A line of the journal: what was booked under one key is booked under another, or nowhere."""
 
     source: str
-    target: str
+    target: str | None
     used: Amounts
     overdraft: Amounts
 
@@ -156,10 +157,12 @@ class _Journal:
                 self._opening.pop(line, None)
                 continue
             if isinstance(line, _Move):
-                source, target = self._balance(line.source), self._balance(line.target)
+                source = self._balance(line.source)
+                target = None if line.target is None else self._balance(line.target)
                 for place, amounts in enumerate((line.used, line.overdraft)):
                     _subtract(source[place], amounts)
-                    _add(target[place], amounts)
+                    if target is not None:
+                        _add(target[place], amounts)
                 continue
             accounts, used, overdraft = line
             for account in accounts:
@@ -253,6 +256,30 @@ class Books:
                 _subtract(getattr(source, column), amounts)
                 _add(getattr(archive, column), amounts)
         return used, overdraft
+
+    def refill(self, refill: Refill, now: float) -> None:
+        """A prompt was answered: count it, and take calls off that have come together."""
+        while True:
+            version = self._version
+            counters = self._counters.get(refill.key, _NOTHING_COUNTED)
+            used, overdraft = counters.used[_CALLS], counters.overdraft[_CALLS]
+            stash = Stash.of(self._notes.get(refill.key))
+            back, stash = stash.refill(used=used, micro_calls=refill.micro_calls)
+            uncovered = max(0, overdraft - (used - back))
+            move = _Move(
+                refill.key, None, Amounts(cloud_calls=back), Amounts(cloud_calls=uncovered)
+            )
+            note = stash.note
+            if version == self._version:
+                break
+        self._version += 1
+        self._notes[refill.key] = note
+        if back:
+            counters.used[_CALLS] -= back
+            counters.overdraft[_CALLS] -= uncovered
+            self._journal.move(move)
+            self._counter_ages.touch(refill.key, refill.keep_s, now)
+        self._note_ages.touch(refill.key, refill.keep_s, now)
 
     def open_in(self, key: str) -> int:
         """How many leases are open in an account."""
@@ -360,6 +387,7 @@ class Books:
 
 
 _INDEX = {"usd_micros": 0, "cloud_tokens": 1, "cloud_calls": 2}
+_CALLS = 2
 
 
 def _add(values: list[int], amounts: Amounts) -> None:

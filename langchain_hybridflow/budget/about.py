@@ -8,11 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from langchain_hybridflow.budget.accounts import account_entry
 from langchain_hybridflow.budget.admin import admin_of
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.memory import MemoryLedger
 from langchain_hybridflow.budget.rules import MAX_NOTE_BYTES
-from langchain_hybridflow.budget.scopes import account_entry
+from langchain_hybridflow.budget.share import (
+    SHARE_BURST,
+    ShareCap,
+    share_cap,
+    share_scope,
+    share_settings,
+)
 from langchain_hybridflow.budget.twins import Ask, Script
 from langchain_hybridflow.budget.types import Account, AccountState, Limits, Note
 from langchain_hybridflow.budget.windows import Window
@@ -43,11 +50,13 @@ class LimitDescription:
         scope: Name of the scope.
         limits: Its limits, for each of whatever the scope is.
         window: For how long they are; `None` for ever.
+        share: The cap on their share of cloud calls, if they have one.
     """
 
     scope: str
     limits: Limits
     window: Window | None = None
+    share: ShareCap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,13 @@ class BudgetDescription:
         for one in (self.own, *self.scopes):
             if one.scope == scope and one.window == window:
                 return one.limits
+        return None
+
+    def share_of(self, scope: str) -> ShareCap | None:
+        """The cap whose bucket is called so, or `None` if the budget has none."""
+        for one in (self.own, *self.scopes):
+            if one.share is not None and share_scope(one.scope) == scope:
+                return one.share
         return None
 
     def to_text(self) -> str:
@@ -155,6 +171,7 @@ def _plain(one: LimitDescription) -> dict[str, Any]:
             one.limits.cloud_calls,
         ],
         "window": None if one.window is None else str(one.window),
+        **share_settings(one.share),
     }
 
 
@@ -164,4 +181,5 @@ def _read(plain: Mapping[str, Any]) -> LimitDescription:
         str(plain["scope"]),
         Limits(*plain["limits"]),
         None if window is None else Window.parse(window),
+        share_cap(plain.get("max_cloud_share"), plain.get("share_burst", SHARE_BURST)),
     )

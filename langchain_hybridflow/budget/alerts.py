@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from langchain_hybridflow.budget.scopes import BookEntry
+from langchain_hybridflow.budget.accounts import BookEntry
 from langchain_hybridflow.budget.twins import Ask, Script
 from langchain_hybridflow.budget.types import (
     DIMENSIONS,
@@ -149,7 +149,7 @@ class Alerts:
             states: Their counters, in the same order.
         """
         for entry, state in zip(entries, states, strict=False):  # there may be an allowance's, too
-            if entry.limits:
+            if entry.is_watched:
                 due = self._due(entry, state.account.key, tuple(state.used), state.at)
                 if due:
                     yield from self._claim(entry, state.account.key, due, state.used, state.at)
@@ -160,7 +160,7 @@ class Alerts:
         """Look at the counters, if what was booked just now may have reached a mark."""
         near = False
         for entry, account in zip(entries, accounts, strict=True):
-            if entry.limits:
+            if entry.is_watched:
                 near |= self._near(entry, account.key, actual)
         if near:
             with suppress(LedgerError):  # the commit stands, and the next call looks again
@@ -175,7 +175,11 @@ class Alerts:
             return
         index = DIMENSIONS.index(denial.dimension)
         for entry, account in zip(entries, accounts, strict=True):
-            if entry.scope == denial.scope and tuple(entry.limits)[index] == denial.limit:
+            if (
+                entry.is_watched
+                and entry.scope == denial.scope
+                and tuple(entry.limits)[index] == denial.limit
+            ):
                 now: float = yield Ask("now")
                 due = [
                     mark

@@ -11,6 +11,7 @@ from os import urandom
 from typing import Any, Literal, TypeAlias
 
 from langchain_hybridflow.budget.about import publisher_for
+from langchain_hybridflow.budget.accounts import AccountBook, BookEntry, account_entry, share_entry
 from langchain_hybridflow.budget.alerts import (
     ALERT_AT,
     AlertCallback,
@@ -28,14 +29,18 @@ from langchain_hybridflow.budget.pricing import Price
 from langchain_hybridflow.budget.run import RunBudget
 from langchain_hybridflow.budget.scopes import (
     RUN_KEEP_S,
-    AccountBook,
-    BookEntry,
     Scope,
     ScopeValues,
-    account_entry,
     checked_scopes,
     checked_value,
     scope_entries,
+)
+from langchain_hybridflow.budget.share import (
+    SHARE_BURST,
+    as_refillable,
+    share_cap,
+    share_scope,
+    share_settings,
 )
 from langchain_hybridflow.budget.shown import ShownBudget
 from langchain_hybridflow.budget.types import Amounts, Limits, Number, micros_to_usd
@@ -66,7 +71,14 @@ class Budget(ShownBudget):
         limit_usd: USD for all runs of this budget together.
         max_cloud_tokens: Prompt and answer tokens of cloud calls, for all runs together.
         max_cloud_calls: Cloud calls, for all runs together.
-        window: For how long these three are: "hour", "day", "month", a length such as "30m" or
+        max_cloud_share: Share of all answered prompts, in 0..1, that may make a cloud call, by
+            whatever way: as the router wants it, as a fallback, for a verifier. A prompt is a call
+            of the chat model, a subtask, or a plan. While n of them are answered, at any time, at
+            most `max_cloud_share` x n + `share_burst` cloud calls are made. A ratio of cloud to
+            edge answers (rho) is turned into a share by `share_of_ratio`. A person can lift it
+            only if `liftable` names it: "cloud-share", and of a scope "user-cloud-share".
+        share_burst: Cloud calls in a row that this allows after a quiet time.
+        window: For how long the first three are: "hour", "day", "month", a length such as "30m" or
             "7d", or a `Window`. `None` is for ever.
         scopes: Limits for each user, tenant, thread, or whatever else a call can be for, in
             addition; see `Scope`. A call is admitted by all of them or by none.
@@ -105,7 +117,8 @@ class Budget(ShownBudget):
         clock: Seconds, monotonic; for deadlines.
 
     A call is held in these accounts, in this order, and the first that has too little left names
-    the refusal: the budget's own, the scopes as they are given, the run's.
+    the refusal: the budget's own, the scopes as they are given, the run's, the shares of cloud
+    calls.
 
     Raises:
         ConfigurationError: If a limit is NaN, infinite, negative, a bool, or not a number; if a
@@ -128,6 +141,8 @@ class Budget(ShownBudget):
         limit_usd: Number | None = None,
         max_cloud_tokens: int | None = None,
         max_cloud_calls: int | None = None,
+        max_cloud_share: Number | None = None,
+        share_burst: int = SHARE_BURST,
         window: Window | str | None = None,
         scopes: Sequence[Scope] | Scope = (),
         per_run: Limits | None = None,
@@ -155,6 +170,7 @@ class Budget(ShownBudget):
             raise ConfigurationError("A budget needs a name that is not empty.")
         self.name = checked_value(name, what="The name of a budget")
         self.limits = Limits(limit_usd, max_cloud_tokens, max_cloud_calls)
+        self.share = share_cap(max_cloud_share, share_burst)
         self.window = None if window is None else Window.parse(window)
         self.scopes = checked_scopes(scopes)
         self.per_run = limits_of("per_run", per_run)
@@ -185,14 +201,21 @@ class Budget(ShownBudget):
         self._untold = Untold()
         self._publisher = publisher_for(self.ledger, self.description)
         self._entry = account_entry(self.name, "budget", self.limits, window=self.window)
-        self._book = AccountBook((self._entry,))  # of all runs that are held in nothing else
+        self._buckets = (
+            () if self.share is None else (share_entry(self.name, "budget", self.share),)
+        )
+        # Of all runs that are held in nothing else.
+        self._book = AccountBook((self._entry, *self._buckets))
+        if self._caps_share:
+            as_refillable(self.ledger)
         self._allowed = account_entry(
             self.name, "allowance", Limits(), value="", window=self.window
         )
 
     def __repr__(self) -> str:
         return (
-            f"Budget(name={self.name!r}, limits={self.limits!r}, window={self.window!r}, "
+            f"Budget(name={self.name!r}, limits={self.limits!r}, share={self.share!r}, "
+            f"window={self.window!r}, "
             f"scopes={self.scopes!r}, per_run={self.per_run!r}, "
             f"deadline_s={self.deadline_s!r}, on_exhausted={self.on_exhausted!r})"
         )
@@ -267,7 +290,7 @@ class Budget(ShownBudget):
         return RunBudget(
             run_id=run_id,
             ledger=self.ledger,
-            book=AccountBook((self._entry, *others)) if others else self._book,
+            book=AccountBook((self._entry, *others, *self._buckets)) if others else self._book,
             beyond=partial(self._beyond, run_id),
             lease_ttl_s=self.lease_ttl_s,
             deadline_s=self.deadline_s,
@@ -285,12 +308,18 @@ class Budget(ShownBudget):
         if names is None:
             return None
         known = {"budget", "run", *(scope.name for scope in self.scopes)}
+        known |= {share_scope(scope.name) for scope in self.scopes if scope.share is not None}
+        known |= set() if self.share is None else {share_scope()}
         strange = [name for name in names if name not in known]
         if isinstance(names, str) or strange:
             raise ConfigurationError(
                 f"liftable holds names of scopes, of {sorted(known)}, not {names!r}."
             )
         return tuple(names)
+
+    @property
+    def _caps_share(self) -> bool:
+        return self.share is not None or any(scope.share is not None for scope in self.scopes)
 
     def _beyond(self, run_id: str) -> tuple[BookEntry, BookEntry]:
         """Say what else a call is held in that a person has approved beyond the limits."""
@@ -365,6 +394,7 @@ class Budget(ShownBudget):
             "limit_usd": self.limits.usd,
             "max_cloud_tokens": self.limits.cloud_tokens,
             "max_cloud_calls": self.limits.cloud_calls,
+            **share_settings(self.share),
             "prices": dict(self.prices.overrides),
             "clock": self._clock,
             **{name: getattr(self, name) for name in names},

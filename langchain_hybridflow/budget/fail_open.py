@@ -14,6 +14,7 @@ from langchain_hybridflow.budget.allowance import plain_amounts
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.memory import MemoryLedger
 from langchain_hybridflow.budget.scripted import ScriptedLedger
+from langchain_hybridflow.budget.share import Refill
 from langchain_hybridflow.budget.twins import Ask, Script, ado, do
 from langchain_hybridflow.budget.types import (
     NOTHING,
@@ -40,11 +41,12 @@ _AT_ONCE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Late:
-    """A settlement that the store has not heard of; without a cost it is a release."""
+    """What the store has not heard of: a cost, a release (without a cost), or a refill."""
 
     lease_id: str
     accounts: tuple[Account, ...]
     actual: Amounts | None
+    refills: tuple[Refill, ...] = ()
 
 
 class FailOpenLedger(ScriptedLedger):
@@ -183,16 +185,22 @@ class FailOpenLedger(ScriptedLedger):
                 yield from self._book(late)
             except LedgerError as error:
                 if isinstance(error, LedgerUnavailable):
-                    with self._lock:
-                        self._late[lease_id] = late
+                    self._put_back(late)
                     raise
                 logger.error("What lease %s cost, %s, is not booked: %s", lease_id, late, error)  # noqa: TRY400 - the message says it all
             except BaseException:  # cancelled: it is safe to be sent again
-                with self._lock:
-                    self._late[lease_id] = late
+                self._put_back(late)
                 raise
 
+    def _put_back(self, late: _Late) -> None:
+        with self._lock:
+            self._late[late.lease_id] = late
+            self._late.move_to_end(late.lease_id, last=False)  # a refill comes after its call
+
     def _book(self, late: _Late) -> Script[None]:
+        if late.refills:
+            yield Ask("refill", (late.lease_id, late.refills))
+            return
         if late.actual is None:
             yield Ask("release", (late.lease_id,))
             return
@@ -355,6 +363,16 @@ class FailOpenLedger(ScriptedLedger):
             known = self._known.get(key)
             return (known.note if known is not None else None) or Note()
         return note
+
+    def _refill(self, refill_id: str, refills: tuple[Refill, ...]) -> Script[bool]:
+        try:
+            counted: bool = yield from self._there(Ask("refill", (refill_id, refills)))
+        except LedgerUnavailable:
+            with self._lock:
+                known = refill_id in self._late
+                self._late[refill_id] = _Late(refill_id, (), None, refills)
+            return not known
+        return counted
 
     def _reconcile(self, *, repair: bool) -> Script[Reconciliation]:
         found: Reconciliation = yield from self._there(Ask("reconcile", (), {"repair": repair}))

@@ -108,6 +108,10 @@ def _each(row: AccountRow) -> Iterator[BudgetGauge]:
                 yield BudgetGauge(name, of, _number(dimension, units))
     if row.price is not None:
         yield BudgetGauge("shadow_price", labels, row.price)
+    if row.gauge is not None:
+        yield BudgetGauge("prompts", labels, float(row.gauge.prompts))
+        yield BudgetGauge("cloud_share", labels, row.gauge.share)
+        yield BudgetGauge("max_cloud_share", labels, float(row.gauge.max_share))
 
 
 def _sums(rows: Iterable[AccountRow]) -> Iterator[BudgetGauge]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import urandom
 
 from langchain_hybridflow.budget.about import Publisher
-from langchain_hybridflow.budget.scopes import AccountBook
+from langchain_hybridflow.budget.accounts import AccountBook
 from langchain_hybridflow.budget.twins import Ask, Script
 from langchain_hybridflow.budget.types import Account, Amounts, Denial, Lease
 from langchain_hybridflow.budget.untold import Untold

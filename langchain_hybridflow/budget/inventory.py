@@ -8,11 +8,13 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from langchain_hybridflow.budget.about import ABOUT_PREFIX, BudgetDescription, about_key
+from langchain_hybridflow.budget.accounts import BookEntry, account_entry, share_entry
 from langchain_hybridflow.budget.admin import RESET_PREFIX, AdminLedger, Reset
 from langchain_hybridflow.budget.alerts import alert_key
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.pacing import Paced, price_from_note
-from langchain_hybridflow.budget.scopes import BookEntry, account_entry
+from langchain_hybridflow.budget.share import ShareCap, share_scope
+from langchain_hybridflow.budget.snapshot import ShareGauge
 from langchain_hybridflow.budget.twins import Ask, Script, do
 from langchain_hybridflow.budget.types import (
     Account,
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 _NOTES: Final = (ABOUT_PREFIX, "alert/", "pace/")
-_NOBODYS: Final = frozenset({"budget", "global"})
+_NOBODYS: Final = frozenset({"budget", "global", share_scope(), share_scope("global")})
 """Scopes of which a budget has one account, and no value in its key."""
 
 _AT_ONCE: Final = 100  # accounts in one snapshot; a rolling window has thirteen keys
@@ -83,10 +85,10 @@ class AccountName:
         value = unquote(parts[2]) if fixed > 2 else None
         return cls(parts[0], parts[1], value, window, "/".join(parts[:fixed]))
 
-    def entry(self, limits: Limits) -> BookEntry:
+    def entry(self, limits: Limits, share: ShareCap | None = None) -> BookEntry:
         """What the account is made from, at any time."""
         name = self.scope if self.window is None else f"{self.scope}/{self.window}"
-        return BookEntry(name, self.stem, self.scope, limits, self.window)
+        return BookEntry(name, self.stem, self.scope, limits, self.window, share=share)
 
 
 def _window_of(label: str) -> Window | None:
@@ -115,6 +117,7 @@ class AccountRow:
         state: Its counters, with the limits that the budget has described.
         price: The shadow price, in quality per USD; `None` if it is not paced.
         label: Which window it is, if it is not the current one.
+        share: The cap on a share of cloud calls whose bucket it is; `None` if it is none.
     """
 
     budget: str
@@ -124,6 +127,12 @@ class AccountRow:
     state: AccountState
     price: float | None = None
     label: str | None = None
+    share: ShareCap | None = None
+
+    @property
+    def gauge(self) -> ShareGauge | None:
+        """How the cap on a share of cloud calls stands."""
+        return None if self.share is None else ShareGauge.of(self.share, self.state)
 
     def fraction(self, dimension: Dimension) -> float | None:
         """The share of a limit that is spent or held; `None` without one."""
@@ -158,6 +167,8 @@ class AccountRow:
                 "overdraft": _people(dimension, getattr(state.overdraft, dimension)),
             }
         plain["shadow_price"] = self.price
+        if self.gauge is not None:
+            plain["cloud_share"] = self.gauge.to_json()
         return plain
 
 
@@ -176,11 +187,16 @@ def _people(dimension: Dimension, units: int | None) -> float | int | None:
 
 def own_entries(description: BudgetDescription) -> tuple[BookEntry, ...]:
     """The accounts of a budget that are nobody's: its own, and those of the scope "global"."""
-    return tuple(
-        account_entry(description.name, one.scope, one.limits, window=one.window)
-        for one in (description.own, *description.scopes)
-        if one.scope in _NOBODYS
+    nobodys = [one for one in (description.own, *description.scopes) if one.scope in _NOBODYS]
+    accounts = (
+        account_entry(description.name, one.scope, one.limits, window=one.window) for one in nobodys
     )
+    buckets = (
+        share_entry(description.name, one.scope, one.share)
+        for one in nobodys
+        if one.share is not None
+    )
+    return (*accounts, *buckets)
 
 
 def read_rows(entries: Sequence[tuple[BookEntry, AccountRow]]) -> Script[tuple[AccountRow, ...]]:
@@ -272,7 +288,8 @@ def _described(
 
 def empty_row(budget: str, entry: BookEntry, now: float) -> AccountRow:
     """A row of an account that is nobody's, without its counters."""
-    return AccountRow(budget, entry.scope, None, entry.window, AccountState(entry.account(now)))
+    state = AccountState(entry.account(now))
+    return AccountRow(budget, entry.scope, None, entry.window, state, share=entry.share)
 
 
 def _row_of(
@@ -285,21 +302,21 @@ def _row_of(
     description = known.get(name.budget)
     budget = unquote(name.budget) if description is None else description.name
     limits = None if description is None else description.limits_of(name.scope, name.window)
-    entry = name.entry(limits or Limits())
+    share = None if description is None else description.share_of(name.scope)
+    entry = name.entry(limits or (Limits() if share is None else share.limits), share)
     account = entry.account(now)
     label = None
     if key not in account.keys:
         account = Account(key, name.scope, entry.limits)
         label = unquote(key.rpartition("/")[2])
-    row = AccountRow(
-        budget, name.scope, name.value, name.window, AccountState(account), label=label
-    )
+    state = AccountState(account)
+    row = AccountRow(budget, name.scope, name.value, name.window, state, label=label, share=share)
     return entry, row
 
 
 def sorted_rows(rows: Iterable[AccountRow]) -> list[AccountRow]:
     """Rows as people want them: budgets one after the other, their own account first, runs last."""
-    order = {"budget": 0, "global": 1, "allowance": 8, "run": 9}
+    order = {"budget": 0, share_scope(): 0, "global": 1, "allowance": 8, "run": 9}
     return sorted(
         rows,
         key=lambda row: (

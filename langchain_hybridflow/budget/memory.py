@@ -13,6 +13,7 @@ from langchain_hybridflow.budget import rules
 from langchain_hybridflow.budget._books import Books
 from langchain_hybridflow.budget.admin import Reset, archive_of, still_in_use
 from langchain_hybridflow.budget.ledger import AsyncFromSync
+from langchain_hybridflow.budget.share import Refill, check_refills, taken_id
 from langchain_hybridflow.budget.types import (
     NOTHING,
     Account,
@@ -208,6 +209,28 @@ class MemoryLedger(AsyncFromSync):
                 key, self._begin(), expected_version=expected_version, text=text, keep_s=keep_s
             )
 
+    def refill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Count an answered prompt in some accounts, once; see `RefillableLedger.refill`.
+
+        Raises:
+            LedgerError: An account is named twice, or the id is that of an open lease.
+        """
+        given = check_refills(refill_id, refills)
+        with self._lock:
+            now = self._begin()
+            if refill_id in self._open:
+                raise taken_id(refill_id)
+            if refill_id in self._settled:
+                return False
+            self._remember(refill_id, _Settled((), "committed", NOTHING, NOTHING))
+            for refill in given:
+                self._books.refill(refill, now)
+            return True
+
+    async def arefill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Do what `refill` does."""
+        return self.refill(refill_id, refills)
+
     def reconcile(self, *, repair: bool = False) -> Reconciliation:
         """Compare all counters with what the journal and the open leases say."""
         with self._lock:
@@ -276,13 +299,16 @@ class MemoryLedger(AsyncFromSync):
         record = _Settled(lease.accounts, how, booked, actual)
         overdraft = NOTHING if booked == lease.amounts else booked.excess_over(lease.amounts)
         del self._open[lease.id]
-        self._settled[lease.id] = record
+        self._remember(lease.id, record)
         self._books.settle(
             lease.accounts, now, held=lease.amounts, used=booked, overdraft=overdraft
         )
+        self._compact_expiries()
+
+    def _remember(self, lease_id: str, record: _Settled) -> None:
+        self._settled[lease_id] = record
         if len(self._settled) > self._settled_memory:
             self._settled.popitem(last=False)
-        self._compact_expiries()
 
     def _commit_late(self, lease_id: str, actual: Amounts, now: float) -> None:
         settled = self._settled.get(lease_id)

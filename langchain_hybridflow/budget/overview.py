@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from langchain_hybridflow.budget.scopes import BookEntry
-from langchain_hybridflow.budget.snapshot import BudgetSnapshot
+from langchain_hybridflow.budget.accounts import BookEntry
+from langchain_hybridflow.budget.share import share_scope
+from langchain_hybridflow.budget.snapshot import BudgetSnapshot, ShareGauge
 from langchain_hybridflow.budget.types import AccountState
 
 __all__ = ["overview"]
@@ -22,10 +23,19 @@ def overview(
     Args:
         name: Name of the budget.
         own: The budget's own account.
-        scopes: The accounts of its scopes.
+        scopes: The accounts of its scopes, and the buckets of its caps on shares.
     """
     plain = {"name": name, **_counted(*own)}
-    others = [{"scope": entry.scope, **_counted(entry, state)} for entry, state in scopes]
+    others: list[dict[str, Any]] = []
+    for entry, state in scopes:
+        if entry.share is None:
+            others.append({"scope": entry.scope, **_counted(entry, state)})
+            continue
+        shown = ShareGauge.of(entry.share, state).to_json()
+        if entry.scope == share_scope():
+            plain["cloud_share"] = shown
+        else:
+            others.append({"scope": entry.scope, "cloud_share": shown})
     return plain | ({"scopes": others} if others else {})
 
 

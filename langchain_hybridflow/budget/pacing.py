@@ -15,9 +15,9 @@ from math import isfinite
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
+from langchain_hybridflow.budget.accounts import BookEntry
 from langchain_hybridflow.budget.demand import HOURS, MEMORIES, Demand, Level
 from langchain_hybridflow.budget.dual import Plan, PriceState, Reading, advance
-from langchain_hybridflow.budget.scopes import BookEntry
 from langchain_hybridflow.budget.twins import Ask, Script
 from langchain_hybridflow.budget.types import Account, AccountState, Note
 from langchain_hybridflow.budget.windows import Window

@@ -8,6 +8,7 @@ from dataclasses import replace
 from os import urandom
 
 from langchain_hybridflow.budget.about import Publisher
+from langchain_hybridflow.budget.accounts import AccountBook, BookEntry
 from langchain_hybridflow.budget.alerts import Alerts
 from langchain_hybridflow.budget.allowance import (
     Allowance,
@@ -18,9 +19,9 @@ from langchain_hybridflow.budget.allowance import (
 from langchain_hybridflow.budget.holds import Holds, accounts_now
 from langchain_hybridflow.budget.ledger import AsyncFromSync, Ledger
 from langchain_hybridflow.budget.pacing import Pacer
-from langchain_hybridflow.budget.refusals import exceeded
-from langchain_hybridflow.budget.scopes import AccountBook, BookEntry
-from langchain_hybridflow.budget.snapshot import BudgetSnapshot
+from langchain_hybridflow.budget.prompts import Prompts
+from langchain_hybridflow.budget.refusals import exceeded, may_be_lifted
+from langchain_hybridflow.budget.snapshot import BudgetSnapshot, split
 from langchain_hybridflow.budget.tally import Tally
 from langchain_hybridflow.budget.twins import Ask, Script, ado, do
 from langchain_hybridflow.budget.types import (
@@ -97,6 +98,7 @@ class RunBudget:
         self._untold = Untold() if untold is None else untold
         self._publisher = publisher
         self._holds = Holds(self._untold, publisher, ttl_s=lease_ttl_s)
+        self._prompts = Prompts(run_id, book.entries, self._untold)
         self._earmarks: dict[str, Lease] = {}
         self._renewed_at: dict[str, float] = {}
 
@@ -143,7 +145,7 @@ class RunBudget:
         """Do what `reserve` does, without blocking the event loop."""
         return await ado(self._ledger, self._reserving(lease_id, amounts))
 
-    def commit(self, lease: Lease, actual: Amounts) -> None:
+    def commit(self, lease: Lease, actual: Amounts, *, answered: bool = True) -> None:
         """Book what the call really cost, and free the rest of the reservation.
 
         A cost beyond the reservation is booked as well (as overdraft), and so is one that comes
@@ -151,14 +153,20 @@ class RunBudget:
         bought is there, and would be bought again. It is booked with the next reservation of this
         budget, or else charged in full when the lease expires.
 
+        Args:
+            lease: The reservation.
+            actual: What the call cost.
+            answered: Whether it gave an answer: under a cap on the share of cloud calls, the
+                first answer that an owner gets counts as a prompt.
+
         Raises:
             LedgerError: If another cost was booked for the lease before.
         """
-        do(self._ledger, self._committing(lease, actual))
+        do(self._ledger, self._committing(lease, actual, answered=answered))
 
-    async def acommit(self, lease: Lease, actual: Amounts) -> None:
+    async def acommit(self, lease: Lease, actual: Amounts, *, answered: bool = True) -> None:
         """Do what `commit` does, without blocking the event loop."""
-        await ado(self._ledger, self._committing(lease, actual))
+        await ado(self._ledger, self._committing(lease, actual, answered=answered))
 
     def release(self, lease: Lease) -> None:
         """Free the reservation of a call that was not made; harmless after a commit."""
@@ -261,8 +269,12 @@ class RunBudget:
         mark = self._earmarks.get(owner) if owner is not None else None
         if mark is not None:
             states = tuple(_without(state, mark) for state in states)
+        limited, shares = (
+            split(self._book.entries, states) if self._book.caps_share else (states, ())
+        )
         return BudgetSnapshot.of(
-            states,
+            limited,
+            shares,
             run=self._tally.total(),
             elapsed_s=self.elapsed_s(),
             deadline_s=self._deadline_s,
@@ -316,10 +328,11 @@ class RunBudget:
             lacking = yield from self._lacking(amounts)
             if lacking:
                 owner = lease_id.partition("/")[0]
-                self.allow(self._approved(self.ask, owner, amounts, exceeded(answer), lacking))
+                refused = exceeded(answer, self._book.entries)
+                self.allow(self._approved(self.ask, owner, amounts, refused, lacking))
             answer = yield from self._admission(full_id, amounts)
         if isinstance(answer, Denial):
-            raise exceeded(answer)
+            raise exceeded(answer, self._book.entries)
         return self._tally.granted(answer)
 
     def _approved(
@@ -331,7 +344,7 @@ class RunBudget:
         lacking: Sequence[Shortfall],
     ) -> Allowance:
         """Ask a person, if these are limits that one may lift; without approval it is refused."""
-        may_lift = self._liftable is None or {one.scope for one in lacking} <= self._liftable
+        may_lift = may_be_lifted(lacking, self._book.entries, self._liftable)
         allowance = ask(owner, amounts, refused=refused, lacking=lacking) if may_lift else None
         if allowance is None:
             raise refused
@@ -345,10 +358,15 @@ class RunBudget:
             return answer
         return (yield from self._holds.hold(raised, full_id, amounts))
 
-    def _committing(self, lease: Lease, actual: Amounts) -> Script[None]:
+    def _committing(self, lease: Lease, actual: Amounts, *, answered: bool) -> Script[None]:
+        if lease.accounts or actual:
+            yield from self._booking(lease, actual)
+        if answered and self._book.caps_share:
+            owner = lease.id[len(self._lease_prefix) :].partition("/")[0]
+            yield from self._prompts.answered(owner)
+
+    def _booking(self, lease: Lease, actual: Amounts) -> Script[None]:
         if not lease.accounts:
-            if not actual:
-                return
             # A call that was quoted at nothing and cost something all the same: overdraft.
             held = yield from self._holds.hold(self._book, lease.id, NOTHING)
             lease_id = held.id if isinstance(held, Lease) else lease.id

@@ -6,25 +6,22 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 from unicodedata import category
-from urllib.parse import quote
 from uuid import UUID
 
-from langchain_hybridflow.budget.types import Account, Limits
+from langchain_hybridflow.budget.accounts import BookEntry, account_entry, share_entry
+from langchain_hybridflow.budget.share import SHARE_BURST, ShareCap, share_cap
+from langchain_hybridflow.budget.types import Limits, Number
 from langchain_hybridflow.budget.windows import Window
 from langchain_hybridflow.errors import ConfigurationError
 
 __all__ = [
     "MAX_VALUE_CHARS",
     "RUN_KEEP_S",
-    "AccountBook",
-    "BookEntry",
     "Scope",
     "ScopeSource",
     "ScopeValues",
-    "account_entry",
     "checked_scopes",
     "checked_value",
     "scope_entries",
@@ -43,7 +40,6 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED: Final = frozenset({"budget", "allowance"})
 _NO_VALUE: Final = frozenset({"global", "run"})
 _FORBIDDEN: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_LONGEST_PART: Final = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,9 @@ class Scope:
         value: Where to read it instead: a function from config and context to a text.
         required: Whether a call that does not say who it is for is refused, with an error before
             anything is asked. If not, this scope does not count for it.
+        max_cloud_share: Share of the answered prompts of each of them, in 0..1, that may make a
+            cloud call; as `Budget(max_cloud_share=...)`, whatever the window.
+        share_burst: Cloud calls in a row that this allows after a quiet time.
 
     Raises:
         ConfigurationError: A parameter cannot work.
@@ -88,6 +87,7 @@ class Scope:
     window: Window | None
     value: ScopeSource | None
     required: bool
+    share: ShareCap | None
 
     def __init__(
         self,
@@ -97,6 +97,8 @@ class Scope:
         window: Window | str | None = None,
         value: ScopeSource | None = None,
         required: bool = True,
+        max_cloud_share: Number | None = None,
+        share_burst: int = SHARE_BURST,
     ) -> None:
         if not _NAME.fullmatch(str(name)) or name in _RESERVED:
             raise ConfigurationError(
@@ -114,6 +116,7 @@ class Scope:
         object.__setattr__(self, "window", None if window is None else Window.parse(window))
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "required", required)
+        object.__setattr__(self, "share", share_cap(max_cloud_share, share_burst))
 
     @property
     def id(self) -> str:
@@ -248,72 +251,12 @@ def checked_scopes(scopes: object) -> tuple[Scope, ...]:
         raise ConfigurationError(
             f"Two scopes of one budget have the same name and window: {', '.join(twice)}."
         )
-    return given
-
-
-@dataclass(frozen=True, slots=True)
-class BookEntry:
-    """What an account is made from, whenever it is: all but the window's id.
-
-    Attributes:
-        id: Name and window of the scope.
-        stem: The key without the window.
-        scope: What people call it.
-        limits: Its limits.
-        window: Its window, or `None`.
-        keep_s: Seconds after which the ledger may forget it; `None` is for never.
-    """
-
-    id: str
-    stem: str
-    scope: str
-    limits: Limits
-    window: Window | None = None
-    keep_s: float | None = None
-
-    def account(self, now: float) -> Account:
-        """Return the account at a time of the ledger's clock."""
-        if self.window is None:
-            return Account(self.stem, self.scope, self.limits, keep_s=self.keep_s)
-        current, earlier = self.window.keys(now)
-        return Account(
-            f"{self.stem}/{_part(current)}",
-            self.scope,
-            self.limits,
-            tuple(f"{self.stem}/{_part(one)}" for one in earlier),
-            self.window.keep_s,
+    shares = [scope.name for scope in given if scope.share is not None]
+    if len(set(shares)) < len(shares):
+        raise ConfigurationError(
+            "Two scopes of one name have a max_cloud_share. It knows no window: give it to one."
         )
-
-
-def account_entry(
-    budget: str,
-    scope: str,
-    limits: Limits,
-    *,
-    value: str | None = None,
-    window: Window | None = None,
-    keep_s: float | None = None,
-) -> BookEntry:
-    """Make the entry of an account.
-
-    Names and values are quoted like parts of a URL, so that no two of them make the same key; a
-    part longer than 160 characters is replaced by its digest.
-
-    Args:
-        budget: Name of the budget.
-        scope: Name of the scope.
-        limits: Its limits.
-        value: Whom it is for; `None` if there is only one.
-        window: Its window.
-        keep_s: Seconds after which the ledger may forget it.
-
-    Example:
-        >>> account_entry("team", "user", Limits(), value="ada/1").stem
-        'user/team/ada%2F1'
-    """
-    parts = [scope, _part(budget)] + ([] if value is None else [_part(value)])
-    name = scope if window is None else f"{scope}/{window}"
-    return BookEntry(name, "/".join(parts), scope, limits, window, keep_s)
+    return given
 
 
 def scope_entries(
@@ -343,6 +286,7 @@ def scope_entries(
     if values.names != names:
         raise ConfigurationError(f"Values of scopes {values.names!r} are not for {names!r}.")
     entries: list[BookEntry] = []
+    buckets: list[BookEntry] = []
     counted = list(zip(scopes, values.values, strict=True))
     if per_run:
         counted.append((Scope("run", per_run), None))
@@ -355,45 +299,7 @@ def scope_entries(
                 budget, scope.name, scope.limits, value=whose, window=scope.window, keep_s=keep_s
             )
             entries.append(entry)
-    return tuple(entries)
-
-
-def _part(text: str) -> str:
-    quoted = quote(text, safe="@:=+")
-    if len(quoted) <= _LONGEST_PART:
-        return quoted
-    # No quoted text begins with "#": a digest is never taken for a name.
-    return "#" + blake2b(text.encode(), digest_size=20).hexdigest()
-
-
-class AccountBook:
-    """The accounts that a call is held in, as windows roll on.
-
-    They come in the order in which a ledger checks them, and the first one that has too little
-    left names the refusal: the budget, its scopes as they were given, the run.
-
-    Args:
-        entries: What the accounts are made from.
-
-    Example:
-        >>> entry = account_entry("team", "budget", Limits(cloud_calls=5), window=Window("1h"))
-        >>> AccountBook((entry,)).at(7_200.0)[0].key
-        'budget/team/1h=1970-01-01T02:00'
-    """
-
-    __slots__ = ("_found", "entries", "rolls")
-
-    def __init__(self, entries: tuple[BookEntry, ...]) -> None:
-        self.entries = entries
-        self.rolls = any(entry.window is not None for entry in entries)
-        # Since when, until when, and the accounts: set as one, so that threads need no lock.
-        self._found: tuple[float, float, tuple[Account, ...]] | None = None
-
-    def at(self, now: float) -> tuple[Account, ...]:
-        """Return the accounts at a time of the ledger's clock; made anew when a window ends."""
-        found = self._found
-        if found is None or not found[0] <= now < found[1]:
-            ends = [one.window.span(now)[1] for one in self.entries if one.window is not None]
-            accounts = tuple(entry.account(now) for entry in self.entries)
-            found = self._found = (now, min(ends, default=float("inf")), accounts)
-        return found[2]
+            if scope.share is not None:
+                cap = scope.share
+                buckets.append(share_entry(budget, scope.name, cap, value=whose, keep_s=keep_s))
+    return (*entries, *buckets)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from langchain_hybridflow.budget.share import Refill, check_refills
 from langchain_hybridflow.budget.types import (
     Account,
     AccountState,
@@ -59,6 +60,9 @@ class ScriptedLedger(ABC):
     def _swap_note(
         self, key: str, expected_version: int, text: str, keep_s: float | None
     ) -> _Script[Note]: ...
+
+    @abstractmethod
+    def _refill(self, refill_id: str, refills: tuple[Refill, ...]) -> _Script[bool]: ...
 
     @abstractmethod
     def _reconcile(self, *, repair: bool) -> _Script[Reconciliation]: ...
@@ -180,6 +184,19 @@ class ScriptedLedger(ABC):
     ) -> Note:
         """Do what `swap_note` does, without blocking the event loop."""
         return await self._ado(self._swap_note(key, expected_version, text, keep_s))
+
+    def refill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Count an answered prompt in some accounts, once; see `RefillableLedger.refill`.
+
+        Raises:
+            LedgerError: An account is named twice, or the id is that of an open lease.
+            LedgerUnavailable: If the store does not answer.
+        """
+        return self._do(self._refill(refill_id, check_refills(refill_id, refills)))
+
+    async def arefill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Do what `refill` does, without blocking the event loop."""
+        return await self._ado(self._refill(refill_id, check_refills(refill_id, refills)))
 
     def reconcile(self, *, repair: bool = False) -> Reconciliation:
         """Compare all counters with what the journal and the open leases say.

@@ -13,6 +13,7 @@ from langchain_hybridflow.budget.opened import has_secret
 from langchain_hybridflow.budget.pacing import Pacing
 from langchain_hybridflow.budget.pricing import Price
 from langchain_hybridflow.budget.scopes import Scope
+from langchain_hybridflow.budget.share import share_settings
 from langchain_hybridflow.budget.types import Limits
 
 __all__ = ["budget_from_settings", "budget_settings"]
@@ -55,6 +56,7 @@ def budget_settings(budget: Budget) -> dict[str, Any] | None:
         "limit_usd": None if budget.limits.usd is None else str(budget.limits.usd),
         "max_cloud_tokens": budget.limits.cloud_tokens,
         "max_cloud_calls": budget.limits.cloud_calls,
+        **share_settings(budget.share),
         "window": None if budget.window is None else str(budget.window),
         "scopes": [_scope(scope) for scope in budget.scopes],
         "deadline_s": budget.deadline_s,
@@ -125,6 +127,7 @@ def _scope(scope: Scope) -> dict[str, Any]:
         "limits": _limits(scope.limits),
         "window": None if scope.window is None else str(scope.window),
         "required": scope.required,
+        **share_settings(scope.share),
     }
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from langchain_hybridflow.budget.about import BudgetDescription, LimitDescription
+from langchain_hybridflow.budget.accounts import AccountBook, BookEntry
 from langchain_hybridflow.budget.allowance import plain_amounts
 from langchain_hybridflow.budget.fail_open import FailOpenLedger
 from langchain_hybridflow.budget.gauges import (
@@ -17,7 +18,8 @@ from langchain_hybridflow.budget.gauges import (
 from langchain_hybridflow.budget.holds import accounts_now
 from langchain_hybridflow.budget.ledger import Ledger
 from langchain_hybridflow.budget.overview import overview
-from langchain_hybridflow.budget.scopes import AccountBook, BookEntry, Scope, ScopeValues
+from langchain_hybridflow.budget.scopes import Scope, ScopeValues
+from langchain_hybridflow.budget.share import ShareCap
 from langchain_hybridflow.budget.twins import Ask, Script, ado, do
 from langchain_hybridflow.budget.types import AccountState, Limits
 from langchain_hybridflow.budget.windows import Window
@@ -31,11 +33,13 @@ class ShownBudget(ABC):
     name: str
     ledger: Ledger
     limits: Limits
+    share: ShareCap | None
     window: Window | None
     scopes: tuple[Scope, ...]
     per_run: Limits
     on_exhausted: Any
     _entry: BookEntry
+    _buckets: tuple[BookEntry, ...]
     _allowed: BookEntry
 
     @abstractmethod
@@ -45,10 +49,12 @@ class ShownBudget(ABC):
     @property
     def description(self) -> BudgetDescription:
         """All limits, as they stand in the ledger for `hybridflow budget show`."""
-        scopes = [LimitDescription(one.name, one.limits, one.window) for one in self.scopes]
+        scopes = [
+            LimitDescription(one.name, one.limits, one.window, one.share) for one in self.scopes
+        ]
         if self.per_run:
             scopes.append(LimitDescription("run", self.per_run))
-        own = LimitDescription("budget", self.limits, self.window)
+        own = LimitDescription("budget", self.limits, self.window, self.share)
         return BudgetDescription(self.name, own, tuple(scopes))
 
     def check(self) -> None:
@@ -69,8 +75,9 @@ class ShownBudget(ABC):
         Keys `usd`, `cloud_tokens` and `cloud_calls`, each with `limit`, `spent`, `held` and
         `remaining` (`None` without a limit), and `overdraft_usd`, `name`. If there is something
         to say: `window`, with its name and when it began and ends, in epoch seconds; `scopes`, a
-        list of the same for each scope; `allowance`, what people have approved beyond the limits
-        and was spent or is held in this window; `store`, for `on_store_failure="open"`.
+        list of the same for each scope; `cloud_share`, how the cap on the share of cloud calls
+        stands (of a scope, in an entry of its own); `allowance`, what people have approved beyond
+        the limits and was spent or is held in this window; `store`, for `on_store_failure="open"`.
 
         Args:
             scope_values: For whom the scopes are shown; without it they are left out.
@@ -109,7 +116,7 @@ class ShownBudget(ABC):
 
     def _shown(self, scope_values: ScopeValues | None) -> tuple[BookEntry, ...]:
         scopes = () if scope_values is None else self._entries(scope_values)
-        return (self._entry, self._allowed, *scopes)
+        return (self._entry, self._allowed, *scopes, *self._buckets)
 
     def _states(
         self, entries: tuple[BookEntry, ...]

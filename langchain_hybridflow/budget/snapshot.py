@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Generic, TypeVar
+from itertools import zip_longest
+from typing import Any, Final, Generic, TypeVar
 
+from langchain_hybridflow.budget.accounts import BookEntry
+from langchain_hybridflow.budget.share import ShareCap, Stash
 from langchain_hybridflow.budget.types import (
     NOTHING,
     AccountState,
@@ -15,7 +18,7 @@ from langchain_hybridflow.budget.types import (
     micros_to_usd,
 )
 
-__all__ = ["BudgetSnapshot", "Gauge"]
+__all__ = ["BudgetSnapshot", "Gauge", "ShareGauge", "split"]
 
 AmountT = TypeVar("AmountT", int, Decimal)
 
@@ -57,6 +60,74 @@ class Gauge(Generic[AmountT]):
         return float((self.spent + self.held) / self.limit) if self.limit else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class ShareGauge:
+    """A cap on the share of cloud calls: what was answered, and how many calls are left just now.
+
+    Args:
+        max_share: Share of the answered prompts, in 0..1, that may make a cloud call.
+        burst: Cloud calls that a full bucket holds.
+        prompts: Prompts that were answered so far.
+        cloud_calls: Cloud calls that were made so far.
+        held: Cloud calls under way.
+        remaining: Cloud calls that can be made before the next prompt is answered.
+        scope: Whose cap it is, such as `"cloud-share"` or `"user-cloud-share"`.
+
+    Example:
+        >>> gauge = ShareGauge(Decimal("0.3"), 10, prompts=20, cloud_calls=5, held=1, remaining=9)
+        >>> gauge.share
+        0.25
+    """
+
+    max_share: Decimal
+    burst: int
+    prompts: int = 0
+    cloud_calls: int = 0
+    held: int = 0
+    remaining: int = 0
+    scope: str = "cloud-share"
+
+    @property
+    def share(self) -> float:
+        """Cloud calls for each answered prompt so far; 0 before the first one."""
+        return self.cloud_calls / self.prompts if self.prompts else 0.0
+
+    def calls_for(self, prompts: int) -> int:
+        """Cloud calls that can be made while so many prompts are answered, and none of others.
+
+        Example:
+            >>> ShareGauge(Decimal("0.3"), 10, remaining=1).calls_for(7)
+            3
+        """
+        return self.remaining + int(self.max_share * prompts)
+
+    @classmethod
+    def of(cls, cap: ShareCap, state: AccountState) -> ShareGauge:
+        """Read the bucket of a cap."""
+        stash, used = Stash.of(state.note), state.used.cloud_calls
+        return cls(
+            cap.max_share,
+            cap.burst,
+            prompts=stash.prompts,
+            cloud_calls=stash.given_back + used,
+            held=state.held.cloud_calls,
+            remaining=max(0, cap.burst - used - state.held.cloud_calls),
+            scope=state.account.scope,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it in plain JSON types."""
+        return {
+            "max_share": float(self.max_share),
+            "share": self.share,
+            "prompts": self.prompts,
+            "cloud_calls": self.cloud_calls,
+            "held": self.held,
+            "remaining": self.remaining,
+            "burst": self.burst,
+        }
+
+
 _NO_MONEY: Final = Gauge(Decimal(0), Decimal(0))
 _NO_COUNT: Final = Gauge(0, 0)
 
@@ -74,10 +145,12 @@ class BudgetSnapshot:
         deadline_s: Seconds that the run may take, or `None`.
         shadow_price: Quality, in 0..1, that a call must add for each USD it costs to be worth the
             cloud (lambda of the knapsack); 0 while the budget does not bind, or is not paced.
+        cloud_share: The cap on the share of cloud calls.
 
     Each of the three gauges shows the account with the least left: this run, its user, or the
-    budget that all share. `BudgetSnapshot()` is the state of a budget without limits and without
-    spending.
+    budget that all share. So does `cloud_share`, which is `None` where no share is capped; what is
+    spent there comes back with the next prompts, so it is no part of `pressure`. `BudgetSnapshot()`
+    is the state of a budget without limits and without spending.
 
     Example:
         >>> from langchain_hybridflow.budget import Budget
@@ -93,6 +166,7 @@ class BudgetSnapshot:
     elapsed_s: float = 0.0
     deadline_s: float | None = None
     shadow_price: float = 0.0
+    cloud_share: ShareGauge | None = None
 
     @property
     def tokens_used(self) -> int:
@@ -101,7 +175,9 @@ class BudgetSnapshot:
 
     @property
     def exhausted(self) -> bool:
-        """Whether a limit is used up, so that no further cloud call can be admitted."""
+        """Whether a limit is used up, so that no further cloud call can be admitted now."""
+        if self.cloud_share is not None and not self.cloud_share.remaining:
+            return True
         return any(
             gauge.limit is not None and not gauge.remaining
             for gauge in (self.usd, self.cloud_tokens, self.cloud_calls)
@@ -123,13 +199,14 @@ class BudgetSnapshot:
     def of(
         cls,
         states: Sequence[AccountState],
+        shares: Sequence[ShareGauge] = (),
         *,
         run: Amounts = NOTHING,
         elapsed_s: float = 0.0,
         deadline_s: float | None = None,
         shadow_price: float = 0.0,
     ) -> BudgetSnapshot:
-        """Build a snapshot from the states of all accounts that a call is held in."""
+        """Build a snapshot from the states of the accounts that a call is held in; see `split`."""
         return cls(
             usd=_usd_gauge(states),
             cloud_tokens=_count_gauge(states, "cloud_tokens"),
@@ -138,7 +215,27 @@ class BudgetSnapshot:
             elapsed_s=elapsed_s,
             deadline_s=deadline_s,
             shadow_price=shadow_price,
+            cloud_share=min(shares, key=lambda gauge: gauge.remaining) if shares else None,
         )
+
+
+def split(
+    entries: Sequence[BookEntry], states: Sequence[AccountState]
+) -> tuple[list[AccountState], list[ShareGauge]]:
+    """Part the states of accounts from those of buckets, which are read in another way.
+
+    Args:
+        entries: What the first accounts were made from.
+        states: The states of these, and maybe of more that are no buckets.
+    """
+    limited: list[AccountState] = []
+    shares: list[ShareGauge] = []
+    for entry, state in zip_longest(entries, states):
+        if entry is not None and entry.share is not None:
+            shares.append(ShareGauge.of(entry.share, state))
+        else:
+            limited.append(state)
+    return limited, shares
 
 
 def _tightest(states: Sequence[AccountState], dimension: Dimension) -> AccountState:

@@ -1,7 +1,8 @@
 """Public fakes and conformance suites, for this package's tests and for yours.
 
-`LedgerConformance`, `LedgerAdminConformance`, `OnlineStoreConformance` and `RouterConformance` need
-pytest, and `ledger_state_machine` hypothesis; they are imported when they are first used.
+`LedgerConformance`, `LedgerAdminConformance`, `LedgerShareConformance`, `OnlineStoreConformance`
+and `RouterConformance` need pytest, and `ledger_state_machine` hypothesis; they are imported when
+they are first used.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from langchain_hybridflow.testing.ledger import LedgerConformance
     from langchain_hybridflow.testing.ledger_admin import LedgerAdminConformance
     from langchain_hybridflow.testing.ledger_machine import ledger_state_machine
+    from langchain_hybridflow.testing.ledger_share import LedgerShareConformance
     from langchain_hybridflow.testing.online_store import OnlineStoreConformance, logged_decision
     from langchain_hybridflow.testing.router import RouterConformance
 
 __all__ = [
     "LedgerAdminConformance",
     "LedgerConformance",
+    "LedgerShareConformance",
     "ManualClock",
     "ObedientChatModel",
     "OnlineStoreConformance",
@@ -41,6 +44,7 @@ __all__ = [
 _NEED_TEST_PACKAGES = {
     "LedgerAdminConformance": "langchain_hybridflow.testing.ledger_admin",
     "LedgerConformance": "langchain_hybridflow.testing.ledger",
+    "LedgerShareConformance": "langchain_hybridflow.testing.ledger_share",
     "OnlineStoreConformance": "langchain_hybridflow.testing.online_store",
     "RouterConformance": "langchain_hybridflow.testing.router",
     "ledger_state_machine": "langchain_hybridflow.testing.ledger_machine",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import ceil
 from typing import Literal
 
 from langchain_hybridflow.budget import (
@@ -137,6 +139,23 @@ class LedgerModel:
         note, written_at, keep_s = self.notes[key]
         over = keep_s is not None and written_at + keep_s <= now
         return {note, Note()} if over else {note}
+
+    def refill(self, key: str, part: Fraction, now: float) -> None:
+        """A prompt was answered."""
+        used, overdraft = self._booked.get(key, (NOTHING, NOTHING))
+        before = self.notes[key][0] if key in self.notes else Note(0, "0 0")
+        aside, given = map(int, before.text.split())
+        drained = max(Fraction(0), used.cloud_calls - Fraction(aside, 1_000_000) - part)
+        calls = ceil(drained)
+        back = used.cloud_calls - calls
+        note = Note(before.version + 1, f"{(calls - drained) * 1_000_000} {given + back}")
+        self.notes[key] = (note, now, None)
+        if back:
+            uncovered = min(overdraft.cloud_calls, calls)
+            self._booked[key] = (
+                replace(used, cloud_calls=calls),
+                replace(overdraft, cloud_calls=uncovered),
+            )
 
     def _book(self, entry: Entry, used: Amounts, overdraft: Amounts) -> None:
         for key in entry.keys:

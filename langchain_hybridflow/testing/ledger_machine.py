@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import Any, Literal
 
 from hypothesis import HealthCheck, settings
@@ -26,6 +27,8 @@ from langchain_hybridflow.budget import (
     Ledger,
     Limits,
     Note,
+    Refill,
+    RefillableLedger,
 )
 from langchain_hybridflow.errors import LedgerError
 from langchain_hybridflow.testing._ledger_kit import (
@@ -85,6 +88,7 @@ class _LedgerMachine(RuleBasedStateMachine):
         made = type(self).factory(self.clock)
         self.handles = tuple(made) if isinstance(made, Sequence) else (made,)
         self.calls = 0
+        self.prompts = 0
         self.runner = asyncio.Runner()
         self.model = LedgerModel(self.on_expiry)
         self.now: float = self.call("now")
@@ -202,6 +206,15 @@ class _LedgerMachine(RuleBasedStateMachine):
             self.model.notes[key] = (note, self.now, keep_s)
         elif not note.version:
             self.model.notes.pop(key, None)
+
+    @precondition(lambda self: isinstance(self.handles[0], RefillableLedger))
+    @rule(part=st.sampled_from([0, 1, 300_000, 999_999, 1_000_000]))
+    def refill(self, part: int) -> None:
+        self.prompts += 1
+        refills = [Refill(SMALLER.key, part)]
+        assert self.call("refill", f"prompt-{self.prompts}", refills) is True
+        self.model.refill(SMALLER.key, Fraction(part, 1_000_000), self.now)
+        assert self.call("refill", f"prompt-{self.prompts}", refills) is False
 
     @invariant()
     def ledger_says_what_the_model_says(self) -> None:

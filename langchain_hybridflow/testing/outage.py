@@ -15,6 +15,7 @@ from langchain_hybridflow.budget import (
     MemoryLedger,
     Note,
     Reconciliation,
+    Refill,
 )
 from langchain_hybridflow.errors import LedgerUnavailable
 
@@ -97,6 +98,14 @@ class OutageLedger(AsyncFromSync):
             text=text,
             keep_s=keep_s,
         )
+
+    def refill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Count an answered prompt in some accounts."""
+        return self._answer(self.ledger.refill, refill_id, refills)
+
+    async def arefill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Do what `refill` does."""
+        return self.refill(refill_id, refills)
 
     def reconcile(self, *, repair: bool = False) -> Reconciliation:
         """Compare all counters with the journal."""

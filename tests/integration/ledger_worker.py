@@ -11,8 +11,9 @@ import signal
 import sys
 from typing import Any
 
-from langchain_hybridflow.budget import Account, Amounts, Lease, Ledger, Limits
+from langchain_hybridflow.budget import Account, Amounts, Budget, Lease, Ledger, Limits
 from langchain_hybridflow.budget.stores.opening import open_ledger
+from langchain_hybridflow.errors import BudgetExceeded
 
 WORST = Amounts(usd_micros=700, cloud_tokens=100, cloud_calls=1)
 
@@ -67,8 +68,42 @@ def fork(ledger: Ledger, worker: str, *, children: int, calls: int, limit: int) 
     say({"failed": len(failed)})
 
 
+def answer(ledger: Ledger, worker: str, *, prompts: int, share: float, burst: int) -> None:
+    """Answer prompts under a cap on the share of cloud calls; say who has answered them."""
+    budget = Budget(max_cloud_share=share, share_burst=burst, ledger=ledger)
+    cloud = 0
+    for _ in range(prompts):
+        run = budget.start_run()
+        try:
+            lease = run.reserve("call/0-cloud", WORST)
+            cloud += 1
+        except BudgetExceeded:
+            lease = run.reserve("call/1-edge", Amounts())
+        run.commit(lease, lease.amounts)
+    say({"cloud": cloud, "prompts": prompts})
+
+
+def answer_and_stop(
+    ledger: Ledger, worker: str, *, share: float, burst: int, before: str, ttl_s: float
+) -> None:
+    """Answer a prompt of a known run; stop before its call is settled, or after it was counted."""
+    budget = Budget(max_cloud_share=share, share_burst=burst, ledger=ledger, lease_ttl_s=ttl_s)
+    run = budget.start_run(worker)
+    lease = run.reserve("1/0-cloud", WORST)
+    if before == "the next":
+        run.commit(lease, WORST)
+    say("stopped")
+    signal.pause()
+
+
 def main(job: dict[str, Any], url: str, options: dict[str, Any]) -> None:
-    work = {"spend": spend, "hold": hold, "fork": fork}[job.pop("do")]
+    work = {
+        "spend": spend,
+        "hold": hold,
+        "fork": fork,
+        "answer": answer,
+        "answer_and_stop": answer_and_stop,
+    }[job.pop("do")]
     work(open_ledger(url, **options), **job)
 
 

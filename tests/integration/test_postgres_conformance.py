@@ -5,11 +5,18 @@ from __future__ import annotations
 from itertools import count
 
 import hypothesis
+import psycopg
 import pytest
 
+from langchain_hybridflow.budget import NOTHING, Account, Amounts, Limits, Refill
 from langchain_hybridflow.budget.rules import OnExpiry
 from langchain_hybridflow.budget.stores.postgres import PostgresLedger
-from langchain_hybridflow.testing import LedgerConformance, ManualClock, ledger_state_machine
+from langchain_hybridflow.testing import (
+    LedgerConformance,
+    LedgerShareConformance,
+    ManualClock,
+    ledger_state_machine,
+)
 from tests.integration.postgres_server import PostgresServer
 
 NUMBERS = count()
@@ -32,6 +39,50 @@ class TestPostgresLedger(LedgerConformance):
 
     def another_handle(self, ledger: object, clock: ManualClock) -> PostgresLedger:
         return PostgresLedger(self.url, namespace=self.namespace, timeout_s=10, clock=clock)
+
+
+class TestPostgresLedgerShares(LedgerShareConformance):
+    threads, turns = 16, 4
+
+    @pytest.fixture(autouse=True)
+    def server(self, postgres_server: PostgresServer) -> None:
+        self.url = postgres_server.url
+
+    def make_ledger(self, clock: ManualClock) -> PostgresLedger:
+        self.namespace = fresh("shares")
+        return PostgresLedger(self.url, namespace=self.namespace, timeout_s=10, clock=clock)
+
+    def another_handle(self, ledger: object, clock: ManualClock) -> PostgresLedger:
+        return PostgresLedger(self.url, namespace=self.namespace, timeout_s=10, clock=clock)
+
+
+def test_tables_without_the_function_get_it_at_the_first_refill(
+    postgres_server: PostgresServer,
+) -> None:
+    """Those that an earlier version has made; all else in them stays."""
+    namespace = fresh("older")
+    older = PostgresLedger(postgres_server.url, namespace=namespace)
+    account = Account("share", "cloud-share", Limits(cloud_calls=1))
+    one = Amounts(cloud_calls=1)
+    older.reserve("a", one, accounts=[account], ttl_s=60)
+    older.commit("a", one)
+    older.close()
+    with psycopg.connect(postgres_server.url) as connection:
+        connection.execute(f'DROP FUNCTION "{namespace}".refill')
+    assert not has_refill(postgres_server.url, namespace)
+    ledger = PostgresLedger(postgres_server.url, namespace=namespace)
+    assert ledger.refill("p", [Refill("share", 1_000_000)]) is True
+    assert has_refill(postgres_server.url, namespace)
+    assert ledger.refill("p", [Refill("share", 1_000_000)]) is False
+    assert ledger.snapshot([account])[0].used == NOTHING
+    assert ledger.reconcile().differences == ()
+    ledger.close()
+
+
+def has_refill(url: str, namespace: str) -> bool:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT to_regproc(%s)", (f'"{namespace}".refill',)).fetchone()
+    return row is not None and row[0] is not None
 
 
 def check_two_handles(url: str, on_expiry: OnExpiry) -> None:

@@ -8,7 +8,12 @@ import hypothesis
 import pytest
 
 from langchain_hybridflow.budget.stores.redis import RedisLedger
-from langchain_hybridflow.testing import LedgerConformance, ManualClock, ledger_state_machine
+from langchain_hybridflow.testing import (
+    LedgerConformance,
+    LedgerShareConformance,
+    ManualClock,
+    ledger_state_machine,
+)
 from tests.integration.redis_server import RedisServer
 
 NUMBERS = count()
@@ -27,6 +32,21 @@ class TestRedisLedger(LedgerConformance):
 
     def make_ledger(self, clock: ManualClock) -> RedisLedger:
         self.namespace = fresh("suite")
+        return RedisLedger(self.url, namespace=self.namespace, timeout_s=10, clock=clock)
+
+    def another_handle(self, ledger: object, clock: ManualClock) -> RedisLedger:
+        return RedisLedger(self.url, namespace=self.namespace, timeout_s=10, clock=clock)
+
+
+class TestRedisLedgerShares(LedgerShareConformance):
+    threads, turns = 16, 4
+
+    @pytest.fixture(autouse=True)
+    def server(self, redis_server: RedisServer) -> None:
+        self.url = redis_server.url
+
+    def make_ledger(self, clock: ManualClock) -> RedisLedger:
+        self.namespace = fresh("shares")
         return RedisLedger(self.url, namespace=self.namespace, timeout_s=10, clock=clock)
 
     def another_handle(self, ledger: object, clock: ManualClock) -> RedisLedger:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from langchain_hybridflow.budget import rules
+from langchain_hybridflow.budget.share import Refill, taken_id
 from langchain_hybridflow.budget.stores._shared import check_amounts
 from langchain_hybridflow.budget.types import (
     Account,
@@ -189,6 +190,19 @@ class Requests:
         return Request(
             "swap_note", arguments, lambda answer: Note(int(answer[1]), _text(answer[2]))
         )
+
+    def refill(self, refill_id: str, refills: Sequence[Refill]) -> Request[bool]:
+        """Count an answered prompt."""
+        arguments: list[str | bytes] = [refill_id, _micros(self.settled_keep_s)]
+        for refill in refills:
+            arguments += (refill.key, str(refill.micro_calls), _keep(refill.keep_s))
+
+        def read(answer: Answer) -> bool:
+            if answer[0] == b"open":
+                raise taken_id(refill_id)
+            return bool(answer[1])
+
+        return Request("refill", tuple(arguments), read)
 
     def books(self) -> Request[Books]:
         """Read all that a reconciliation compares."""

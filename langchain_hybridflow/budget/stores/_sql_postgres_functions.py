@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FUNCTIONS"]
+from langchain_hybridflow.budget.share import MICRO_CALLS
+
+__all__ = ["FUNCTIONS", "REFILL"]
 
 # The accounts come in the order of their keys, which is that of the locks; `p_places` says where
 # each stood in the call. Limits are judged over the earlier keys, too, which are locked likewise,
@@ -257,4 +259,68 @@ END
 $f$;
 """
 
-FUNCTIONS: Final = _RESERVE + _SETTLE + _NOTES
+# The accounts come in the order of their keys, which is that of the locks.
+REFILL: Final = """
+CREATE FUNCTION NS.refill(
+  p_id text, p_long_id text, p_call text, p_keys text[], p_parts bigint[], p_keeps float8[],
+  p_now float8, p_hurry boolean, p_wait text, OUT outcome text, OUT at float8
+) LANGUAGE plpgsql AS $f$
+DECLARE
+  used bigint;
+  over bigint;
+  stash text;
+  aside bigint;
+  given bigint;
+  drained bigint;
+  kept bigint;
+BEGIN
+  SETTINGS
+  at := CLOCK;
+  IF NOT p_hurry AND DUE THEN
+    outcome := 'due';
+    RETURN;
+  END IF;
+  INSERT INTO NS.leases (id, long_id, call, state, usd, tokens, calls, keys, accounts, expires_at,
+    settled_at, used_usd, used_tokens, used_calls, over_usd, over_tokens, over_calls, actual)
+  VALUES (p_id, p_long_id, p_call, 1, 0, 0, 0, '{}', '[]', at, at, 0, 0, 0, 0, 0, 0,
+    ARRAY[0, 0, 0])
+  ON CONFLICT (id) DO NOTHING;
+  IF NOT FOUND THEN
+    SELECT CASE l.state WHEN 0 THEN 'open' ELSE 'known' END INTO outcome
+    FROM NS.leases l WHERE l.id = p_id;
+    RETURN;
+  END IF;
+  FOR i IN 1..cardinality(p_keys) LOOP
+    SELECT c.used_calls, c.over_calls INTO used, over
+    FROM NS.counters c WHERE c.key = p_keys[i] FOR UPDATE;
+    used := coalesce(used, 0);
+    INSERT INTO NS.notes VALUES (p_keys[i], 0, '', NULL) ON CONFLICT DO NOTHING;
+    SELECT n.text INTO stash FROM NS.notes n WHERE n.key = p_keys[i] FOR UPDATE;
+    aside := 0;
+    given := 0;
+    IF stash ~ '^[0-9]{1,15} [0-9]{1,15}$' THEN
+      aside := split_part(stash, ' ', 1)::bigint;
+      given := split_part(stash, ' ', 2)::bigint;
+    END IF;
+    drained := greatest(0, used * CALL - aside - p_parts[i]);
+    kept := ceil(drained::numeric / CALL)::bigint;
+    UPDATE NS.notes n
+    SET version = n.version + 1, text = (kept * CALL - drained) || ' ' || (given + used - kept),
+        forget_at = at + p_keeps[i]
+    WHERE n.key = p_keys[i];
+    IF kept < used THEN
+      UPDATE NS.counters c
+      SET used_calls = kept, over_calls = least(over, kept), written_at = at
+      WHERE c.key = p_keys[i];
+      -- In the journal as in the counters.
+      PERFORM NS.carry(ARRAY[
+        ROW(p_keys[i], 0, 0, kept - used, 0, 0, least(over, kept) - over)
+      ]::NS.openings[]);
+    END IF;
+  END LOOP;
+  outcome := 'refilled';
+END
+$f$;
+""".replace("CALL", str(MICRO_CALLS))
+
+FUNCTIONS: Final = _RESERVE + _SETTLE + _NOTES + REFILL

@@ -16,7 +16,7 @@ from typing import Final
 from langchain_hybridflow.budget.stores._sql_postgres_functions import FUNCTIONS
 from langchain_hybridflow.budget.stores._sql_postgres_upkeep import UPKEEP
 
-__all__ = ["SCHEMA_VERSION", "in_schema", "migration"]
+__all__ = ["SCHEMA_VERSION", "adding", "in_schema", "migration"]
 
 SCHEMA_VERSION: Final = 1
 
@@ -110,6 +110,20 @@ END
 $migration$
 """
 
+_ADDING: Final = """
+DO $migration$
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended('langchain-hybridflow NAMESPACE', 0));
+  IF EXISTS (SELECT 1 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n
+             ON n.oid = p.pronamespace
+             WHERE n.nspname = 'NAMESPACE' AND p.proname = 'FUNCTION_NAME') THEN
+    RETURN;
+  END IF;
+  FUNCTION
+END
+$migration$
+"""
+
 
 def in_schema(text: str, namespace: str) -> str:
     """SQL with the names of a namespace (a checked one: letters, digits and underscores)."""
@@ -127,8 +141,18 @@ def migration(namespace: str) -> str:
         _MIGRATION.replace("(VERSION)", f"({SCHEMA_VERSION})")
         .replace("  TABLES", _TABLES)
         .replace("  FUNCTIONS", FUNCTIONS + UPKEEP)
-        .replace("SETTINGS", _SETTINGS)
-        .replace("CLOCK", _CLOCK)
-        .replace("DUE", _DUE)
     )
-    return in_schema(text, namespace)
+    return in_schema(_filled(text), namespace)
+
+
+def adding(name: str, function: str, namespace: str) -> str:
+    """The statement that adds a function to the tables, if it is not there yet.
+
+    Tables that an earlier version of the package has made stay as they are.
+    """
+    text = _ADDING.replace("FUNCTION_NAME", name).replace("  FUNCTION\n", function)
+    return in_schema(_filled(text), namespace)
+
+
+def _filled(text: str) -> str:
+    return text.replace("SETTINGS", _SETTINGS).replace("CLOCK", _CLOCK).replace("DUE", _DUE)

@@ -56,7 +56,7 @@ from langchain_hybridflow.budget.types import (
 )
 from langchain_hybridflow.errors import ConfigurationError
 
-__all__ = ["PostgresSteps", "Steps", "indexed"]
+__all__ = ["PostgresSteps", "Steps", "array", "indexed"]
 
 _T = TypeVar("_T")
 Steps: TypeAlias = Generator[Query, Rows, _T]
@@ -163,7 +163,7 @@ class PostgresSteps:
         values = (
             name,
             None if name == lease_id else lease_id,
-            f"{self._origin}/{next(self._calls)}",
+            self._new_call(),
             *check_amounts(amounts),
             *_places(places),
             accounts_to_json(places),
@@ -199,7 +199,7 @@ class PostgresSteps:
 
     def commit(self, lease_id: str, actual: Amounts) -> Steps[bool]:
         """Whether this settled the lease."""
-        values = (indexed(lease_id), _array(check_amounts(actual)))
+        values = (indexed(lease_id), array(check_amounts(actual)))
         ((outcome, _, numbers),) = yield from self._turn("settle", values)
         if outcome == "unknown":
             raise unknown_lease(lease_id, actual)
@@ -265,6 +265,9 @@ class PostgresSteps:
             differences=differences,
             repaired=repair and bool(differences),
         )
+
+    def _new_call(self) -> str:
+        return f"{self._origin}/{next(self._calls)}"
 
     def _turn(self, name: str, values: tuple[Any, ...]) -> Steps[Rows]:
         """One call of a function that wants nothing to be over its time."""
@@ -343,20 +346,20 @@ def _places(accounts: tuple[Account, ...]) -> tuple[str, ...]:
         for key in account.earlier
     ]
     return (
-        _array(key for key, _, _ in by_key),
-        _array(place for _, place, _ in by_key),
-        _array(account.keep_s for _, _, account in by_key),
-        *(_array(_bounded(row[dimension]) for row in limits) for dimension in range(3)),
-        _array(key for key, _ in earlier),
-        _array(number for _, number in earlier),
+        array(key for key, _, _ in by_key),
+        array(place for _, place, _ in by_key),
+        array(account.keep_s for _, _, account in by_key),
+        *(array(_bounded(row[dimension]) for row in limits) for dimension in range(3)),
+        array(key for key, _ in earlier),
+        array(number for _, number in earlier),
     )
 
 
-def _array(values: Iterable[str | float | None]) -> str:
+def array(values: Iterable[str | float | None]) -> str:
     r"""An array as PostgreSQL writes it; psycopg takes longer, and this can be kept.
 
     Example:
-        >>> _array(['a "b"', None, 2])
+        >>> array(['a "b"', None, 2])
         '{"a \\"b\\"",NULL,"2"}'
     """
     texts = [

@@ -21,6 +21,7 @@ from langchain_hybridflow.budget.rules import (
     other_cost,
     unknown_lease,
 )
+from langchain_hybridflow.budget.share import Refill, Stash, taken_id
 from langchain_hybridflow.budget.stores._shared import (
     BATCH,
     accounts_from_json,
@@ -157,6 +158,31 @@ class SQLiteBook:
         forget_at = None if keep_s is None else now + keep_s
         db.execute(self._sql["write_note"], (key, note.version, note.text, forget_at))
         return note
+
+    def refill(
+        self, db: sqlite3.Connection, now: float, refill_id: str, refills: Sequence[Refill]
+    ) -> bool:
+        """Count an answered prompt, unless it was counted before."""
+        if not db.execute(self._sql["refilled"], (refill_id, now, now)).rowcount:
+            known = self._known(db, now, refill_id)
+            if known is not None and known.state == OPEN:
+                raise taken_id(refill_id)
+            return False
+        for refill in refills:
+            used, overdraft = db.execute(self._sql["calls"], (refill.key,)).fetchone() or (0, 0)
+            row = db.execute(self._sql["note"], (refill.key,)).fetchone()
+            stash = Stash.of(None if row is None else Note(*row))
+            back, stash = stash.refill(used=used, micro_calls=refill.micro_calls)
+            forget_at = None if refill.keep_s is None else now + refill.keep_s
+            note = stash.note
+            db.execute(self._sql["write_note"], (refill.key, note.version, note.text, forget_at))
+            if back:
+                uncovered = max(0, overdraft - (used - back))
+                db.execute(self._sql["give_back"], (back, uncovered, now, refill.key))
+                # In the journal as in the counters.
+                db.execute(self._sql["carry"], (refill.key, 0, 0, -back, 0, 0, -uncovered))
+                db.execute(self._sql["drop_zero"], (refill.key,))
+        return True
 
     def _known(self, db: sqlite3.Connection, now: float, lease_id: str) -> _Row | None:
         """The lease as it stands now: over its time, it has expired, whoever else waits to."""

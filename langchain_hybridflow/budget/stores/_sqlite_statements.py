@@ -123,6 +123,14 @@ _STATEMENTS: Final[Mapping[str, str]] = {
     "over": """
         SELECT id, usd, tokens, calls, accounts, expires_at FROM NS_leases
         WHERE state = 0 AND expires_at <= ? ORDER BY expires_at LIMIT ?""",
+    "refilled": """
+        INSERT INTO NS_leases VALUES (?, 1, 0, 0, 0, '[]', ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        ON CONFLICT (id) DO NOTHING""",
+    "calls": "SELECT used_calls, over_calls FROM NS_counters WHERE key = ?",
+    "give_back": """
+        UPDATE NS_counters SET used_calls = used_calls - ?, over_calls = over_calls - ?,
+               written_at = ?
+        WHERE key = ?""",
     "note": "SELECT version, text FROM NS_notes WHERE key = ?",
     "write_note": """
         INSERT INTO NS_notes (key, version, text, forget_at) VALUES (?, ?, ?, ?)

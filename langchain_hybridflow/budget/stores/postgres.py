@@ -10,6 +10,7 @@ from langchain_hybridflow.budget.admin import Reset
 from langchain_hybridflow.budget.checks import seconds_of
 from langchain_hybridflow.budget.rules import OnExpiry, check_on_expiry
 from langchain_hybridflow.budget.scripted import ScriptedLedger
+from langchain_hybridflow.budget.share import Refill
 from langchain_hybridflow.budget.stores._shared import (
     DAY_S,
     Clock,
@@ -82,10 +83,10 @@ class PostgresLedger(ScriptedLedger):
         clock: Clock | None = None,
     ) -> None:
         try:
-            from langchain_hybridflow.budget.stores._sql_postgres_admin import PostgresAdminSteps
             from langchain_hybridflow.budget.stores._sql_postgres_connections import (
                 PostgresConnections,
             )
+            from langchain_hybridflow.budget.stores._sql_postgres_share import PostgresAllSteps
         except ImportError as error:
             raise MissingExtraError("PostgresLedger", "postgres") from error
         if max_connections < 1:
@@ -94,7 +95,7 @@ class PostgresLedger(ScriptedLedger):
             url, timeout_s=seconds_of(timeout_s, "timeout_s"), size=max_connections
         )
         self.on_expiry: OnExpiry = check_on_expiry(on_expiry)
-        self._steps = PostgresAdminSteps(
+        self._steps = PostgresAllSteps(
             namespace=check_namespace(namespace),
             on_expiry=self.on_expiry,
             settled_keep_s=seconds_of(settled_keep_s, "settled_keep_s"),
@@ -195,6 +196,9 @@ class PostgresLedger(ScriptedLedger):
         self, key: str, expected_version: int, text: str, keep_s: float | None
     ) -> Steps[Note]:
         return self._steps.swap_note(key, expected_version, text, keep_s)
+
+    def _refill(self, refill_id: str, refills: tuple[Refill, ...]) -> Steps[bool]:
+        return self._steps.refill(refill_id, refills)
 
     def _reconcile(self, *, repair: bool) -> Steps[Reconciliation]:
         return self._steps.reconcile(repair=repair)

@@ -26,6 +26,7 @@ local CLOCK, COUNTERS, OPENING, JOURNAL, OPEN, EXPIRIES, SETTLED, REMEMBERED, FA
 local LAYOUT = '1'
 local MOST = 9007199254740991
 local NEVER = MOST
+local CALL = 1000000 -- parts of a call, in which prompts fill an account
 
 -- How much old work one call does for others: more than a call leaves behind, so that nothing piles
 -- up, and little enough not to be felt.
@@ -452,6 +453,49 @@ elseif ARGV[1] == 'swap_note' then
     redis.call('HSET', NOTES, key, table.concat({ version, exact(now), keep, text }, ' '))
     if keep ~= '0' then wait_in(FADING, now + tonumber(keep), 'n' .. key) end
     return 'note', version, text
+  end
+
+elseif ARGV[1] == 'refill' then
+  -- id, settled_keep, then for each account key, part of a call in millionths, keep
+  function operation(id, settled_keep, ...)
+    if still_open(id) then return 'open' end
+    if redis.call('HEXISTS', SETTLED, id) == 1 then return 'refilled', 0 end
+    local arguments = { ... }
+    for i = 1, #arguments, 3 do
+      local key, part, keep = arguments[i], tonumber(arguments[i + 1]), arguments[i + 2]
+      local record = redis.call('HGET', COUNTERS, key)
+      local counter = record and integers(record)
+      local used = counter and counter[USED + 3] or 0
+      local note = redis.call('HGET', NOTES, key)
+      local version, aside, given = '0', '0', '0'
+      if note then
+        version = string.match(note, '^%d+')
+        local first, second = string.match(note, '^%d+ %d+ %d+ (%d+) (%d+)$')
+        if first then aside, given = first, second end
+      end
+      local drained = math.max(0, used * CALL - tonumber(aside) - part)
+      local left = math.ceil(drained / CALL)
+      local back = used - left
+      if back > 0 then
+        counter[USED + 3] = left
+        counter[OVERDRAFT + 3] = math.min(counter[OVERDRAFT + 3], left)
+        save_counters({ key }, { counter })
+        -- To the journal it is as if it were forgotten, and what is left were booked anew.
+        write_line('', '\n0 ' .. key)
+        local numbers = {}
+        for d = 1, 3 do
+          numbers[d], numbers[3 + d] = counter[USED + d], counter[OVERDRAFT + d]
+        end
+        local head = string.format(SIX, unpack(numbers))
+        if head ~= '0 0 0 0 0 0' then write_line(head, '\n0 ' .. key) end
+      end
+      local text = exact(left * CALL - drained) .. ' ' .. exact(tonumber(given) + back)
+      version = exact(tonumber(version) + 1)
+      redis.call('HSET', NOTES, key, table.concat({ version, exact(now), keep, text }, ' '))
+      if keep ~= '0' then wait_in(FADING, now + tonumber(keep), 'n' .. key) end
+    end
+    remember(id, 'committed! 0 0 0', tonumber(settled_keep))
+    return 'refilled', 1
   end
 
 elseif ARGV[1] == 'books' then

@@ -12,6 +12,7 @@ from langchain_hybridflow.budget import rules
 from langchain_hybridflow.budget.admin import Reset
 from langchain_hybridflow.budget.checks import seconds_of
 from langchain_hybridflow.budget.scripted import ScriptedLedger
+from langchain_hybridflow.budget.share import Refill
 from langchain_hybridflow.budget.stores import _redis_admin
 from langchain_hybridflow.budget.stores._redis_requests import (
     Answer,
@@ -228,6 +229,9 @@ class RedisLedger(ScriptedLedger):
         self, key: str, expected_version: int, text: str, keep_s: float | None
     ) -> Steps[Note]:
         return _reply_to(self._requests.swap_note(key, expected_version, text, keep_s))
+
+    def _refill(self, refill_id: str, refills: tuple[Refill, ...]) -> Steps[bool]:
+        return _reply_to(self._requests.refill(refill_id, refills))
 
     def _reconcile(self, *, repair: bool) -> Steps[Reconciliation]:
         yield from self._expire()

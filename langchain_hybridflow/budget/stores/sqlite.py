@@ -22,6 +22,7 @@ from langchain_hybridflow.budget.rules import (
     check_request,
     check_ttl_s,
 )
+from langchain_hybridflow.budget.share import Refill, check_refills
 from langchain_hybridflow.budget.stores._shared import (
     BATCH,
     CHORES_EVERY,
@@ -225,6 +226,21 @@ class SQLiteLedger:
         check_note(key, expected_version, text, keep_s)
         with self._turn() as (db, now):
             return self._book.swap_note(db, now, key, Note(expected_version + 1, text), keep_s)
+
+    def refill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Count an answered prompt in some accounts, once; see `RefillableLedger.refill`.
+
+        Raises:
+            LedgerError: An account is named twice, or the id is that of an open lease.
+            LedgerUnavailable: If the file is locked for too long, or cannot be written.
+        """
+        given = check_refills(refill_id, refills)
+        with self._turn() as (db, now):
+            return self._book.refill(db, now, refill_id, given)
+
+    async def arefill(self, refill_id: str, refills: Sequence[Refill]) -> bool:
+        """Do what `refill` does, without blocking the event loop."""
+        return await self._thread.run(self.refill, refill_id, refills)
 
     def reconcile(self, *, repair: bool = False) -> Reconciliation:
         """Compare all counters with what the journal says; see `SyncLedger.reconcile`.

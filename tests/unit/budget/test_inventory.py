@@ -25,8 +25,8 @@ from langchain_hybridflow.budget.about import (
     about_key,
     publisher_for,
 )
+from langchain_hybridflow.budget.accounts import account_entry
 from langchain_hybridflow.budget.inventory import AccountName, inventory, reset_row, sorted_rows
-from langchain_hybridflow.budget.scopes import account_entry
 from langchain_hybridflow.budget.stores.sqlite import SQLiteLedger
 from langchain_hybridflow.budget.twins import do
 from langchain_hybridflow.errors import LedgerError

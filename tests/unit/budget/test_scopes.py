@@ -23,8 +23,8 @@ from langchain_hybridflow.budget import (
     Usage,
     Window,
 )
+from langchain_hybridflow.budget.accounts import AccountBook, account_entry
 from langchain_hybridflow.budget.pacing import Pacing
-from langchain_hybridflow.budget.scopes import AccountBook, account_entry
 from langchain_hybridflow.budget.settings import budget_from_settings, budget_settings
 from langchain_hybridflow.errors import (
     BudgetExceeded,
