@@ -15,10 +15,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 # What the tests want beside the development environment; .ci/environment.py makes them.
-ENVIRONMENTS := .envs/base .envs/studio .envs/serve .envs/lowest .envs/python3.12 .envs/python3.13
+# The one with torch takes 2 GB: in CI it is made, elsewhere once somebody has said `make .envs/rl`.
+ENVIRONMENTS := .envs/base .envs/studio .envs/serve .envs/lowest .envs/python3.12 .envs/python3.13 \
+  $(if $(CI)$(wildcard .envs/rl/bin),.envs/rl)
+# What runs tests/rl, and what writes the model of the extra `tiny`.
+RL_TESTS := hypothesis onnx pytest pytest-asyncio pytest-socket pytest-timeout
 ENVIRONMENT := $(BIN)/python .ci/environment.py --wheel dist
 
-.PHONY: help demo test lint bench cookbook docs dist environments $(ENVIRONMENTS) clean
+.PHONY: help demo test lint bench cookbook docs dist environments $(ENVIRONMENTS) .envs/rl clean
 
 help:
 	@echo "make demo   watch a hard question become a plan and be answered by two models, offline"
@@ -70,6 +74,9 @@ environments: dist/.wheel
 .envs/lowest: dist/.wheel
 	@$(ENVIRONMENT) lowest --extras dev --lowest --python 3.11
 
+.envs/rl: dist/.wheel
+	@$(ENVIRONMENT) rl --torch 2.13.0 --extras learning,rl,sandbox,tiny $(RL_TESTS:%=--require %)
+
 .envs/python3.12 .envs/python3.13: .envs/python3.%: dist/.wheel
 	@$(ENVIRONMENT) $(@F) --extras dev --python 3.$*
 
@@ -101,7 +108,7 @@ endif
 # A stamp is remade when the package's requirements change.
 $(VENV)/.demo: pyproject.toml | interpreter
 	@echo "Installing the demo into $(VENV) (about a minute, once) ..."
-	@$(PIP) install --editable '.[plot,sandbox]'
+	@$(PIP) install --editable '.[plot,sandbox,tiny]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | interpreter

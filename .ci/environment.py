@@ -30,6 +30,8 @@ ENVIRONMENTS = ROOT / ".envs"
 # the other when this machine does not have the Python that it was to be made of.
 STAMP = ".made"
 ABSENT = ".absent"
+# Where torch is to be had without CUDA, for machines that have no such build at hand.
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 # The extras for those who work on the package itself: they may always be the newest.
 OWN_EXTRAS = frozenset({"dev", "docs"})
 
@@ -45,7 +47,8 @@ def main() -> int:
         (home / ABSENT).touch()
         print(f"There is no Python {options.python} here: {shown(home)} is not made.")
         return 0
-    requirements = [*options.require, *project_needs(options.needs)]
+    torch = [f"torch=={options.torch}"] if options.torch else []
+    requirements = [*torch, *options.require, *project_needs(options.needs)]
     constraints = lower_bounds(options.extras.split(",")) if options.lowest else []
     wanted = {
         "python": version_of(python),
@@ -64,6 +67,8 @@ def main() -> int:
             print(f"Making {shown(home)} (about a minute, once) ...", flush=True)
             made = [python, "-m", "venv", "--clear", "--without-pip", str(home)]
             subprocess.run(made, check=True)
+            for one in torch:
+                install_torch(home, one)
             package = f"{wheel}[{options.extras}]" if options.extras else str(wheel)
             install(home, package, *requirements, *constrained(home, constraints))
     except subprocess.CalledProcessError as error:
@@ -81,6 +86,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--python", default=sys.executable, help="3.12, or a path (default: this)")
     parser.add_argument("--extras", default="", help="extras of the package, with commas")
     parser.add_argument("--require", action="append", default=[], help="one more requirement")
+    parser.add_argument("--torch", help="this version of torch, built for the CPU, before the rest")
     parser.add_argument(
         "--needs", type=Path, help="a project: its dependencies and all its extras are installed"
     )
@@ -212,8 +218,35 @@ def install(home: Path, *arguments: str) -> None:
     with_uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--compile-bytecode", *into]
     if subprocess.run([*with_uv, *arguments], check=False, env=environment_of_uv()).returncode != 0:
         print(f"uv could not install into {shown(home)}; trying pip ...", flush=True)
-        own = [sys.executable, "-m", "pip", *into, "-qq", "--disable-pip-version-check", "install"]
-        subprocess.run([*own, *arguments], check=True)
+        subprocess.run([*own_pip(home), "-qq", "install", *arguments], check=True)
+
+
+def install_torch(home: Path, requirement: str) -> None:
+    """Install a build of torch without CUDA, which whatever asks for torch later is content with.
+
+    Linux gets one with CUDA from PyPI, several GB of it. pip looks where it is configured to, and
+    then at torch's own index.
+
+    Raises:
+        CalledProcessError: There is no build for the CPU, or it cannot be installed.
+    """
+    for index in ((), ("--extra-index-url", CPU_BUILDS)):
+        asked = [*own_pip(home), "install", "-qq", *index, requirement]
+        asking = [*asked, "--no-deps", "--dry-run", "--report", "-"]
+        report = subprocess.run(asking, check=False, stdout=subprocess.PIPE, text=True)
+        found = json.loads(report.stdout)["install"] if report.returncode == 0 else []
+        versions = [one["metadata"]["version"] for one in found]
+        if versions and (sys.platform != "linux" or versions[0].endswith("+cpu")):
+            subprocess.run(asked, check=True)
+            return
+    print(f"No index has a build of {requirement} for the CPU.", file=sys.stderr)
+    raise subprocess.CalledProcessError(1, requirement)
+
+
+def own_pip(home: Path) -> list[str]:
+    """This environment's pip, at work on another environment."""
+    into = ["--python", str(home / "bin" / "python")]
+    return [sys.executable, "-m", "pip", *into, "--disable-pip-version-check"]
 
 
 def environment_of_uv() -> dict[str, str]:
