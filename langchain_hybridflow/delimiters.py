@@ -6,7 +6,8 @@ import re
 
 __all__ = ["inert"]
 
-_DELIMITER = re.compile(r"<(\s*/?\s*)(question|result|subtask)\b", re.IGNORECASE)
+# The white space is written so that a long run of it is read once.
+_DELIMITER = re.compile(r"<(\s*(?:/\s*)?)(attempt|question|result|subtask)\b", re.IGNORECASE)
 
 
 def inert(text: str) -> str:

@@ -9,6 +9,7 @@ HybridFlowError
 ├── PlanError                a plan that is not a valid DAG of subtasks; `.issues` lists every fault
 ├── BudgetError
 │   ├── BudgetExceeded       a call was refused because a limit would have been passed
+│   │   ├── CloudShareExceeded  because the cap on the share of cloud calls would have been
 │   │   └── NobodyToAsk      and nobody can be asked for more where the call was made
 │   ├── UnknownPriceError    a USD limit is set and the model has no price
 │   └── LedgerError          the ledger was used against its contract
@@ -33,6 +34,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "CapabilityError",
     "CircuitOpen",
     "CloudDeclined",
+    "CloudShareExceeded",
     "ConfigurationError",
     "DeadlineExceeded",
     "EmbeddingError",
@@ -178,6 +181,40 @@ class BudgetExceeded(BudgetError):
             f"{limit} left. Raise the limit, shorten the prompt, lower max_output_tokens, or let "
             f"the edge answer with on_exhausted='edge'."
         )
+
+
+class CloudShareExceeded(BudgetExceeded):
+    """A cloud call was refused, before it was made: it would have passed a cap on their share.
+
+    `dimension` is `"cloud_share"`; `requested`, `remaining` and `limit` are cloud calls, and the
+    limit is the burst.
+
+    Args:
+        max_share: Share of the answered prompts, in 0..1, that may make a cloud call.
+        burst: Cloud calls in a row that are allowed after a quiet time.
+        remaining: Cloud calls that were left when it asked.
+        held: Cloud calls under way; they may come back.
+        scope: Whose cap it is, such as `"cloud-share"` or `"user-cloud-share"`.
+    """
+
+    def __init__(
+        self, *, max_share: Decimal, burst: int, remaining: int, held: int, scope: str
+    ) -> None:
+        super().__init__(
+            dimension="cloud_share", requested=1, remaining=remaining, limit=burst, scope=scope
+        )
+        self.max_share = max_share
+        self.held = held
+        self.burst = burst
+        share = float(max_share)
+        when = f"comes with every {1 / share:.3g} prompts" if share else "never comes"
+        message = (
+            f"The call would pass the {scope}: cloud calls are at most {100 * share:.6g} % of the "
+            f"answered prompts, and up to {burst:,} in a row, of which {remaining:,} are left "
+            f"({held:,} under way). Another one {when}. Raise max_cloud_share or share_burst, or "
+            f"let the edge answer with on_exhausted='edge'."
+        )
+        self.args = (message,)
 
 
 class NobodyToAsk(BudgetExceeded, ConfigurationError):

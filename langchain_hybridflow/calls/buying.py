@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from langchain_hybridflow.calls.history import portable_history
 from langchain_hybridflow.calls.inner import TierModel
 from langchain_hybridflow.calls.observing import observed
 from langchain_hybridflow.calls.options import prompted_schemas
+from langchain_hybridflow.calls.replies import Reading
 from langchain_hybridflow.calls.retries import retry_wait_s
 from langchain_hybridflow.calls.steps import Call, Commit, Pause, Release, Reserve, Script
 from langchain_hybridflow.calls.types import Attempt, Purchase
@@ -34,7 +35,7 @@ from langchain_hybridflow.errors import BudgetExceeded, CircuitOpen, DeadlineExc
 from langchain_hybridflow.routing import Tier
 from langchain_hybridflow.telemetry import OpenSpan, Telemetry
 
-__all__ = ["AttemptFailed", "Buyer", "least"]
+__all__ = ["AttemptFailed", "Buyer", "least", "usage_of_call"]
 
 
 class AttemptFailed(Exception):
@@ -48,12 +49,14 @@ class AttemptFailed(Exception):
         begun: bool = False,
         partial_text: str = "",
         healthy: bool | None = None,
+        purchase: Purchase | None = None,
     ) -> None:
         self.attempt = attempt
         self.error = error
         self.begun = begun
         self.partial_text = partial_text
         self.healthy = healthy
+        self.purchase = purchase  # what was bought, if it was answered and is no answer
         super().__init__(attempt.error)
 
 
@@ -97,6 +100,7 @@ class Buyer:
         prompt_tokens: int | None = None,
         role: str | None = None,
         parent: OpenSpan | None = None,
+        reading: Reading | None = None,
     ) -> Script[Purchase]:
         """Buy one answer from one tier: reserve, call, settle, whatever happens.
 
@@ -114,6 +118,7 @@ class Buyer:
             prompt_tokens: What `estimate_prompt_tokens` says of this call, if it was asked before.
             role: Role of the subtask that is asked: answers of one role are about as long.
             parent: The span that the purchase is a part of; by default the current one.
+            reading: Reads the reply as it comes, of a model that may ask for help.
 
         Raises:
             AttemptFailed: From the error of the model or of the budget.
@@ -129,6 +134,7 @@ class Buyer:
             prompt_tokens=prompt_tokens,
             role=role,
             parent=parent,
+            reading=reading,
         )
 
     def buy(
@@ -144,6 +150,7 @@ class Buyer:
         prompt_tokens: int | None = None,
         role: str | None = None,
         parent: OpenSpan | None = None,
+        reading: Reading | None = None,
     ) -> Script[Purchase]:
         """Do what `attempt` does, at any model, with no other options than those given.
 
@@ -155,7 +162,16 @@ class Buyer:
         circuit = self.circuits.get(model.tier) if is_tier else None
         given = options or {}
         script = self._buy(
-            model, messages, given, run, lease_id, limit_s, prompt_tokens, shown=shown, role=role
+            model,
+            messages,
+            given,
+            run,
+            lease_id,
+            limit_s,
+            prompt_tokens,
+            shown=shown,
+            role=role,
+            reading=reading,
         )
         script = script if circuit is None else self._guarded(script, model, circuit)
         return observed(self.telemetry, script, model=model, messages=messages, parent=parent)
@@ -191,6 +207,7 @@ class Buyer:
         *,
         shown: bool,
         role: str | None,
+        reading: Reading | None,
     ) -> Script[Purchase]:
         try:
             target, own = model.prepared(given)
@@ -221,7 +238,14 @@ class Buyer:
             own |= target.cap_kwargs(own, cap)
         limit_s = least(timeout_s, left_s)
         call = Call(
-            target, sent, own, limit_s, self.first_token_timeout_s, shown, run_left_s=left_s
+            target,
+            sent,
+            own,
+            limit_s,
+            self.first_token_timeout_s,
+            shown,
+            run_left_s=left_s,
+            reading=reading,
         )
         handled = sys.exception()
         result: ChatResult | None = None
@@ -231,7 +255,7 @@ class Buyer:
         except BaseException as error:
             # An answer that is there and cannot be used has been paid for like any other.
             loss = _loss(error, call, bound, handled) if result is None else bound
-            yield self._settlement(run, lease, target, loss)
+            yield self._settlement(run, lease, target, loss, answered=False)
             if not isinstance(error, Exception):
                 raise
             raise AttemptFailed(
@@ -241,7 +265,9 @@ class Buyer:
                 partial_text=_text(call) if shown else "",
                 healthy=self._healthy(error, handled, target.tier),
             ) from error
-        yield self._settlement(run, lease, target, None if purchase.cached else purchase.usage)
+        yield self._settlement(
+            run, lease, target, None if purchase.cached else purchase.usage, answered=True
+        )
         if not purchase.cached and not purchase.usage.estimated:
             each = -(-purchase.usage.output_tokens // answers)
             self.budget.estimates.observe(each, tier=target.tier, model=target.name, role=role)
@@ -264,7 +290,7 @@ class Buyer:
                 return result
             yield Pause(wait_s)
             tries += 1
-            call.streamed.clear()
+            call.restart()
             if call.timeout_s is not None and time_left_s is not None:
                 call.run_left_s = time_left_s - wait_s
                 call.timeout_s = min(call.timeout_s, call.run_left_s)
@@ -283,17 +309,23 @@ class Buyer:
         return self._unanswered(self.models[tier], "refused", error)
 
     def _settlement(
-        self, run: RunBudget, lease: Lease, target: TierModel, spent: Usage | None
+        self,
+        run: RunBudget,
+        lease: Lease,
+        target: TierModel,
+        spent: Usage | None,
+        *,
+        answered: bool,
     ) -> Commit | Release:
         if spent is None:
             return Release(run, lease)
-        return Commit(run, lease, self.budget.quote(target.tier, target.name, spent))
+        return Commit(run, lease, self.budget.quote(target.tier, target.name, spent), answered)
 
     def _refused(self, model: TierModel, error: Exception) -> AttemptFailed:
         return AttemptFailed(self._unanswered(model, "refused", error), error)
 
     def _purchase(self, call: Call, result: ChatResult) -> Purchase:
-        target, messages = call.target, call.messages
+        target = call.target
         if not result.generations:
             raise ValueError(f"Model {target.name} returned no answer at all.")
         message = result.generations[0].message
@@ -302,9 +334,7 @@ class Buyer:
         # LangChain marks an answer from the model's own cache so; nobody bills it.
         reported: Mapping[str, object] = message.usage_metadata or {}
         cached = reported.get("total_cost") == 0
-        # Where the provider sent no usage, an estimate does not pass the cap of the call.
-        cap = 0 if reported.get("output_tokens") else target.output_cap(call.options, 0)
-        usage = usage_of(message, prompt=messages, max_output_tokens=cap or None)
+        usage = usage_of_call(call, message)
         if cached:
             usage = Usage(0, 0)
         cost = self.budget.cost_usd(target.tier, target.name, usage)
@@ -348,6 +378,20 @@ def least(*limits_s: float | None) -> float | None:
     """Return the shortest of some limits; `None` if there is none."""
     given = [limit for limit in limits_s if limit is not None]
     return min(given) if given else None
+
+
+def usage_of_call(call: Call, message: AIMessage) -> Usage:
+    """Say what a call used that was answered, or that was broken off because it was decided."""
+    # Where the provider sent no usage, an estimate does not pass the cap of the call.
+    reported: Mapping[str, object] = message.usage_metadata or {}
+    cap = 0 if reported.get("output_tokens") else call.target.output_cap(call.options, 0)
+    usage = usage_of(message, prompt=call.messages, max_output_tokens=cap or None)
+    is_whole = len(call.streamed) == 1 and reported.get("output_tokens")  # it did not stream
+    if is_whole or not call.is_decided:
+        return usage
+    # What was counted by then is not all that was written.
+    heard = min(estimate_text_tokens(_heard(call)), cap or sys.maxsize)
+    return replace(usage, output_tokens=max(usage.output_tokens, heard), estimated=True)
 
 
 def _heard(call: Call) -> str:

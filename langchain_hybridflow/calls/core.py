@@ -14,15 +14,10 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_hybridflow.budget import RunBudget
 from langchain_hybridflow.calls.buying import AttemptFailed
-from langchain_hybridflow.calls.choosing import Chooser
-from langchain_hybridflow.calls.deciding import narrowed
-from langchain_hybridflow.calls.observing import (
-    route_span,
-    tell_answer,
-    tell_decision,
-    tell_move,
-)
-from langchain_hybridflow.calls.steps import Script, Show
+from langchain_hybridflow.calls.course import Course, final_error
+from langchain_hybridflow.calls.observing import route_span, tell_answer
+from langchain_hybridflow.calls.offering import Offerer
+from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.calls.types import Answer, Attempt, Purchase
 from langchain_hybridflow.calls.verifying import (
     BuyingVerifier,
@@ -32,23 +27,16 @@ from langchain_hybridflow.calls.verifying import (
     Verifier,
     VerifyRequest,
     judge,
-    logprobs_of,
 )
 from langchain_hybridflow.errors import (
     BudgetExceeded,
     CloudDeclined,
     ConfigurationError,
     LedgerError,
-    ModelCallError,
     PolicyViolation,
     UnknownPriceError,
 )
-from langchain_hybridflow.routing import (
-    RouteDecision,
-    RouteRequest,
-    Tier,
-)
-from langchain_hybridflow.telemetry import OpenSpan, names
+from langchain_hybridflow.routing import RouteRequest, Tier
 
 __all__ = ["OnError", "RoutingCore", "final_error", "other_tier"]
 
@@ -64,7 +52,7 @@ def other_tier(tier: Tier) -> Tier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingCore(Chooser):
+class RoutingCore(Offerer):
     """Both tiers, the router and the budget, and the rules between them.
 
     Attributes:
@@ -113,7 +101,8 @@ class RoutingCore(Chooser):
         """Answer one call: decide once, then buy from the tiers that may answer, in turn.
 
         An edge answer that the verifier does not accept goes on to the cloud; it stands if the
-        cloud is refused, or fails.
+        cloud is refused, or fails. An edge that asks for help gets it from the cloud; if the cloud
+        is refused, or fails, it is asked again with help ruled out.
 
         Args:
             request: What is asked.
@@ -129,91 +118,19 @@ class RoutingCore(Chooser):
             Exception: The error itself if just one tier was asked.
         """
         with route_span(self.telemetry) as span:
-            answer = yield from self._answer(
-                request, messages, run, lease_id, options, span, [] if asides is None else asides
+            course = Course(
+                core=self,
+                request=request,
+                messages=messages,
+                run=run,
+                lease_id=lease_id,
+                options=options or {},
+                span=span,
+                asides=[] if asides is None else asides,
             )
+            answer = yield from course.answer()
             tell_answer(span, answer)
         return answer
-
-    def _answer(
-        self,
-        request: RouteRequest,
-        messages: list[BaseMessage],
-        run: RunBudget,
-        lease_id: str,
-        options: dict[str, Any] | None,
-        span: OpenSpan,
-        asides: list[Purchase],
-    ) -> Script[Answer]:
-        decision = yield from self.decide(request, run=run)
-        tell_decision(span, decision)
-        attempts: list[Attempt] = []
-        held: Purchase | None = None
-        tier = decision.tier
-        while True:
-            doubted = self.doubts(tier, allowed=decision.allowed, attempts=attempts)
-            try:
-                purchase = yield from self.attempt(
-                    tier,
-                    messages,
-                    run=run,
-                    lease_id=f"{lease_id}/{len(attempts)}-{tier}",
-                    options=self.asking(tier, options) if doubted else options,
-                    shown=not doubted,
-                    prompt_tokens=request.prompt_tokens or None,
-                    role=request.role,
-                    parent=span,
-                )
-            except AttemptFailed as caught:
-                failed = caught
-            else:
-                if not doubted:
-                    purchase = self.unseen(purchase)
-                    attempts.append(purchase.attempt)
-                    return Answer(decision, tuple(attempts), purchase, tuple(asides))
-                asides.append(purchase)  # until it is accepted; there is no other before it
-                given = {**self.options, **(options or {})}
-                desk = Desk(
-                    buyer=self,
-                    run=run,
-                    lease_id=lease_id,
-                    request=request,
-                    policy=self.policy,
-                    options=given,
-                    parent=span,
-                    purchases=asides,
-                )
-                verdict = yield from self.check(
-                    purchase.message,
-                    request,
-                    messages,
-                    logprobs=logprobs_of(purchase.result),
-                    desk=desk,
-                )
-                asides[0] = held = purchase.noted(**verdict.facts())
-                attempts += [held.attempt, *desk.attempts]
-                decision = narrowed(decision, request, policy=self.policy)
-                if verdict.accept or "cloud" not in decision.allowed:
-                    return (yield from _answered(decision, attempts, held, asides))
-                tier = "cloud"
-                tell_move(span, names.ESCALATION_EVENT, tier)
-                continue
-            attempts.append(failed.attempt)
-            if held is not None and self.stands(failed):
-                return (yield from _answered(decision, attempts, held, asides))
-            # Another tier is another purchase: the policy is asked anew.
-            decision = narrowed(decision, request, policy=self.policy)
-            tier = self._fallback(failed, attempts, allowed=decision.allowed)
-            tell_move(span, names.FALLBACK_EVENT, tier, failed.error)
-
-    def _fallback(
-        self, failed: AttemptFailed, attempts: Sequence[Attempt], *, allowed: Collection[Tier]
-    ) -> Tier:
-        tried = [attempt.tier for attempt in attempts if attempt.purpose == "answer"]
-        following = self.next_tier(failed, tried=tried, allowed=allowed)
-        if following is None:
-            raise final_error(attempts, failed)
-        return following
 
     def doubts(self, tier: Tier, *, allowed: Collection[Tier], attempts: Iterable[Attempt]) -> bool:
         """Whether a tier's answer is to be looked at: an edge one, if the cloud may follow."""
@@ -227,7 +144,8 @@ class RoutingCore(Chooser):
         """Return the options of a call whose answer is looked at: the verifier may want more."""
         given = dict(options or {})
         if getattr(self.verifier, "reads_logprobs", False):
-            given |= self.models[tier].logprob_options({**self.options, **given})
+            top = getattr(self.verifier, "reads_top_logprobs", 0)
+            given |= self.models[tier].logprob_options({**self.options, **given}, top=top)
         return given
 
     def check(
@@ -269,28 +187,3 @@ class RoutingCore(Chooser):
     def stands(self, failed: AttemptFailed) -> bool:
         """Whether an edge answer stands when the cloud, asked for a better one, gave none."""
         return not failed.begun and not isinstance(failed.error, _OUR_FAULT)
-
-
-def _answered(
-    decision: RouteDecision, attempts: Iterable[Attempt], held: Purchase, asides: Iterable[Purchase]
-) -> Script[Answer]:
-    """Answer with what was held back."""
-    yield Show(held.unshown)
-    others = tuple(aside for aside in asides if aside is not held)
-    return Answer(decision, tuple(attempts), held, others)
-
-
-def final_error(attempts: Sequence[Attempt], failed: AttemptFailed) -> Exception:
-    """Choose the error that the caller of a routed call gets to see."""
-    if len(attempts) == 1 and not failed.begun:
-        return failed.error
-    tried = "; ".join(f"{attempt.tier} {attempt.status}: {attempt.error}" for attempt in attempts)
-    streamed = f" after {len(failed.partial_text)} streamed characters" if failed.begun else ""
-    error = ModelCallError(
-        f"No tier could answer{streamed}. {tried}. Check that the servers are up and the keys "
-        f"are right, or raise the budget.",
-        tier=attempts[-1].tier,
-        partial_text=failed.partial_text,
-    )
-    error.__cause__ = failed.error
-    return error

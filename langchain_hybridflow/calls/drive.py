@@ -226,9 +226,13 @@ async def _await_in_time(reply: Awaitable[ChatResult], step: Call, timeout_s: fl
 
 
 def _until(chunks: Generator[ChatGenerationChunk], step: Call) -> Generator[ChatGenerationChunk]:
+    """Pass on a stream until it ends, no more of it is wanted, or the time is over."""
     if step.limit_s() is None:
         with closing(chunks):
-            yield from chunks
+            for piece in chunks:
+                yield piece
+                if step.is_decided:
+                    return
         return
     patience = _Patience(step, time.monotonic)
     with Helper() as helper:
@@ -242,6 +246,8 @@ def _until(chunks: Generator[ChatGenerationChunk], step: Call) -> Generator[Chat
                 if chunk is None:
                     return
                 yield chunk
+                if step.is_decided:
+                    return
         finally:
             helper.submit(chunks.close)  # at once, or when the model lets go of the thread
 
@@ -264,6 +270,8 @@ async def _auntil(
                     raise
                 raise patience.over() from error
             yield chunk
+            if step.is_decided:
+                return
 
 
 class _Patience:

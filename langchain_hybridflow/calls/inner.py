@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_hybridflow.calls.options import OUTPUT_CAP_FIELDS, own_options
 from langchain_hybridflow.routing import Tier
 
-__all__ = ["TierModel", "model_name"]
+__all__ = ["TierModel", "as_chunk", "model_name"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,11 +120,23 @@ class TierModel:
                 return {} if held else {field: cap}
         return {}
 
-    def logprob_options(self, requested: Mapping[str, Any]) -> dict[str, bool]:
-        """Return the call option that asks for log-probabilities; empty if the model has none."""
-        if "logprobs" in requested or "logprobs" not in type(self.model).model_fields:
+    def logprob_options(self, requested: Mapping[str, Any], *, top: int = 0) -> dict[str, int]:
+        """Return the call options that ask for log-probabilities; empty if the model has none.
+
+        Args:
+            requested: The options that the call has.
+            top: How many alternatives to each token to ask for, too.
+        """
+        known = type(self.model).model_fields
+        if "logprobs" in requested or "logprobs" not in known:
             return {}
+        if top and "top_logprobs" in known and "top_logprobs" not in requested:
+            return {"logprobs": True, "top_logprobs": top}
         return {"logprobs": True}
+
+    def traced_as(self, stop: list[str] | None, **options: Any) -> LangSmithParams:
+        """Return what traces say of a call: provider, model, settings."""
+        return self.model._get_ls_params(stop=stop, **options)
 
     def answers(self, requested: dict[str, Any]) -> int:
         """Return how many answers this call generates side by side; each is billed."""
@@ -162,7 +175,7 @@ class TierModel:
     ) -> Generator[ChatGenerationChunk]:
         """Stream without a run of its own: the caller reports the tokens."""
         if not self.model._should_stream(async_api=False, **{**kwargs, "stream": True}):
-            yield _as_chunk(self.generate(messages, stop=stop, run_manager=None, **kwargs))
+            yield as_chunk(self.generate(messages, stop=stop, run_manager=None, **kwargs))
             return
         if self.model.rate_limiter:
             self.model.rate_limiter.acquire(blocking=True)
@@ -179,7 +192,7 @@ class TierModel:
     ) -> AsyncGenerator[ChatGenerationChunk]:
         """Async twin of `stream`."""
         if not self.model._should_stream(async_api=True, **{**kwargs, "stream": True}):
-            yield _as_chunk(await self.agenerate(messages, stop=stop, run_manager=None, **kwargs))
+            yield as_chunk(await self.agenerate(messages, stop=stop, run_manager=None, **kwargs))
             return
         if self.model.rate_limiter:
             await self.model.rate_limiter.aacquire(blocking=True)
@@ -265,7 +278,8 @@ def _without_record(generation: GenerationT) -> GenerationT:
     return generation.model_copy(update={"message": inner})
 
 
-def _as_chunk(result: ChatResult) -> ChatGenerationChunk:
+def as_chunk(result: ChatResult) -> ChatGenerationChunk:
+    """Return a whole answer as one piece of a stream."""
     generation = result.generations[0]
     fields = generation.message.model_dump(exclude={"type"})
     return ChatGenerationChunk(

@@ -86,6 +86,7 @@ def tell_answer(span: OpenSpan, answer: Answer) -> None:
             names.TIER: answer.purchase.attempt.tier,
             names.COST_USD: None if cost is None else float(cost),
             names.DEGRADED: answer.degraded,
+            names.ASKED: answer.asked,
             names.KEPT_LOCAL: answer.decision.kept_local,
             names.ATTEMPTS: len(answer.attempts),
         }

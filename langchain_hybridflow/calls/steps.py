@@ -19,6 +19,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_hybridflow.budget import Amounts, BudgetSnapshot, Lease, RunBudget
 from langchain_hybridflow.calls.inner import TierModel
+from langchain_hybridflow.calls.replies import Reading
 from langchain_hybridflow.calls.tether import tether_here
 
 __all__ = [
@@ -85,20 +86,22 @@ class Reserve:
 
 @dataclass(slots=True)
 class Commit:
-    """Book what a call has cost."""
+    """Book what a call has cost, and whether it gave an answer."""
 
     run: RunBudget
     lease: Lease
     actual: Amounts
+    answered: bool
 
     def perform(self) -> None:
         """Book it in the ledger."""
-        self.run.commit(self.lease, self.actual)
+        self.run.commit(self.lease, self.actual, answered=self.answered)
 
     async def aperform(self) -> None:
         """Async twin of `perform`; goes through even if the caller is cancelled meanwhile."""
         if self.run.suspends:
-            await asyncio.shield(self.run.acommit(self.lease, self.actual))
+            booked = self.run.acommit(self.lease, self.actual, answered=self.answered)
+            await asyncio.shield(booked)
         else:
             self.perform()
 
@@ -148,7 +151,8 @@ class Call:
     `begun` says whether a part of an answer was among it. Once that has been `shown`, no other
     model may answer. The time-outs are for the model: of a stream, the time that its reader takes
     is not counted; `run_left_s` is what the run has left, whoever takes it. `given_up` says that
-    nobody waits any more for a call that cannot be stopped.
+    nobody waits any more for a call that cannot be stopped. A model that may ask for help instead
+    of answering has a `reading`.
     """
 
     target: TierModel
@@ -161,6 +165,7 @@ class Call:
     begun: bool = False
     given_up: bool = False
     run_left_s: float | None = None
+    reading: Reading | None = None
     _passed_on: int = 0
 
     def take(self, chunk: ChatGenerationChunk) -> list[ChatGenerationChunk]:
@@ -171,7 +176,19 @@ class Call:
         """
         self.streamed.append(chunk)
         self.begun = self.begun or _says_something(chunk)
-        return self.rest() if self.begun else []
+        drafts = [] if self.reading is None else self.reading.take(chunk)
+        return drafts + self.rest() if self.begun else []
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether no more is wanted of the stream: the model asks for help."""
+        return self.reading is not None and self.reading.is_decided
+
+    def restart(self) -> None:
+        """Forget what has arrived: the model is called again."""
+        self.streamed.clear()
+        if self.reading is not None:
+            self.reading.restart()
 
     def limit_s(self) -> float | None:
         """Return how long the stream may be waited for as things stand, in seconds altogether."""

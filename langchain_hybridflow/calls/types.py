@@ -11,11 +11,12 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import BaseModel, ConfigDict
 
+from langchain_hybridflow.answer_or_ask import Reply
 from langchain_hybridflow.budget import Usage
 from langchain_hybridflow.calls.steps import Call
 from langchain_hybridflow.routing import RouteDecision, Tier
 
-__all__ = ["Answer", "Attempt", "Purchase", "degrades", "total_cost"]
+__all__ = ["Answer", "Attempt", "Purchase", "degrades", "tiers_tried", "total_cost"]
 
 
 class Attempt(BaseModel):
@@ -34,6 +35,7 @@ class Attempt(BaseModel):
         accepted: Whether a verifier was content with the answer; `None` if none looked at it.
         score: What the verifier measured, on its own scale.
         verdict: What the verifier said, or why it was not asked.
+        asked: Whether the model asked for help instead of answering; see `SelfRouter`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +52,7 @@ class Attempt(BaseModel):
     accepted: bool | None = None
     score: float | None = None
     verdict: str | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Purchase:
         result: What the model returned.
         call: How it was asked.
         cached: Whether the model's own cache had the answer.
+        reply: What it was read to be, of a model that might ask for help.
     """
 
     attempt: Attempt
@@ -69,6 +73,7 @@ class Purchase:
     result: ChatResult
     call: Call
     cached: bool = False
+    reply: Reply | None = None
 
     def noted(self, **facts: object) -> Purchase:
         """Return the same purchase with more on its record."""
@@ -116,10 +121,15 @@ class Answer:
 
     @property
     def escalated(self) -> bool:
-        """Whether the cloud answered because a verifier sent the question on."""
+        """Whether the cloud answered what the edge had tried: it asked, or a verifier said so."""
         return self.purchase.attempt.tier == "cloud" and any(
-            attempt.accepted is False for attempt in self.attempts
+            attempt.asked or attempt.accepted is False for attempt in self.attempts
         )
+
+    @property
+    def asked(self) -> bool:
+        """Whether the edge asked for help."""
+        return any(attempt.asked for attempt in self.attempts)
 
     def metadata(self) -> dict[str, Any]:
         """Return the plain dict that goes into `response_metadata["hybridflow"]`."""
@@ -132,6 +142,7 @@ class Answer:
             "usage_estimated": last.usage_estimated,
             "degraded": self.degraded,
             "escalated": self.escalated,
+            "asked": self.asked,
             "kept_local": self.decision.kept_local,
             "decision": self.decision.model_dump(mode="json"),
             "attempts": [attempt.model_dump(mode="json") for attempt in self.attempts],
@@ -141,13 +152,20 @@ class Answer:
 def degrades(attempts: Iterable[Attempt]) -> bool:
     """Whether an edge answer after these attempts is one that another was wanted for.
 
-    The cloud was refused, by the budget for one; or a verifier did not accept the answer, and the
-    cloud gave none.
+    The cloud was refused, by the budget for one; or a verifier did not accept the answer, or the
+    edge asked for help, and the cloud gave none.
     """
     return any(
-        attempt.accepted is False or (attempt.status == "refused" and attempt.purpose == "answer")
+        attempt.accepted is False
+        or attempt.asked
+        or (attempt.status == "refused" and attempt.purpose == "answer")
         for attempt in attempts
     )
+
+
+def tiers_tried(attempts: Iterable[Attempt]) -> list[Tier]:
+    """Return who has been asked for an answer; who asked for help may be asked again."""
+    return [one.tier for one in attempts if one.purpose == "answer" and not one.asked]
 
 
 def total_cost(attempts: Iterable[Attempt]) -> Decimal | None:

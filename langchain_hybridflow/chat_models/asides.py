@@ -76,6 +76,7 @@ class ReportAsides:
 def _start(purchase: Purchase) -> dict[str, Any]:
     attempt = purchase.attempt
     what = "verifies" if attempt.purpose == "verify" else "answers, not accepted"
+    what = "asks for help" if attempt.asked else what
     name = f"{attempt.model} {what}"
     return {
         "serialized": {"name": name},

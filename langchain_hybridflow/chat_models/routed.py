@@ -76,7 +76,7 @@ class RoutedChatModel(ContextualModel):
         cloud: The expensive model.
         budget: What may be spent. Without one nothing is limited, only counted.
         router: Decides the tier of each call; by default the one that ships trained,
-            `DefaultRouter()`.
+            `DefaultRouter()`. With `SelfRouter()` the edge tries first, and answers or asks.
         policy: Says which tiers may see a call at all, before the router is asked and before each
             fallback: `KeepLocal()`, or a function from a `RouteRequest` to tiers. If it fails,
             only the edge may.

@@ -33,7 +33,10 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def router_settings(router: Router) -> dict[str, Any] | None:
-    """Write down a router of this package; `None` if it is another one, or holds code.
+    """Write down a router of this package, with those that it wraps.
+
+    Returns:
+        `None` if one of them is another one, or holds code.
 
     Example:
         >>> router_settings(routing.RandomRouter(cloud_share=0.25))
@@ -53,7 +56,11 @@ def _plain_arguments(thing: object) -> dict[str, Any] | None:
         value = getattr(thing, name)
         if value == parameter.default:
             continue
-        if not isinstance(value, _PLAIN):
+        if callable(getattr(value, "route", None)):
+            value = router_settings(value)
+            if value is None:
+                return None
+        elif not isinstance(value, _PLAIN):
             return None
         settings[name] = value
     return settings
@@ -72,6 +79,9 @@ def router_from_settings(settings: Mapping[str, Any]) -> Router:
     arguments = dict(settings)
     name = arguments.pop("name", None)
     kind: Any = getattr(routing, str(name), None) if name in routing.__all__ else None
+    for wrapped in ("router", "before"):
+        if isinstance(arguments.get(wrapped), Mapping):
+            arguments[wrapped] = router_from_settings(arguments[wrapped])
     if kind is Router or not callable(getattr(kind, "route", None)):
         raise ConfigurationError(f"{name!r} is no router of langchain_hybridflow.routing.")
     return cast("Router", kind(**arguments))
@@ -120,6 +130,9 @@ def verifier_settings(verifier: object) -> dict[str, Any] | None:
     """
     kind = type(verifier)
     known = kind.__name__ in verify.__all__ and getattr(verify, kind.__name__) is kind
+    if isinstance(verifier, verify.ConfidenceVerifier):
+        settings = verifier.settings()
+        return None if settings is None else {"name": kind.__name__, **settings}
     return _plain_arguments(verifier) if known else None
 
 
@@ -136,7 +149,7 @@ def verifier_from_settings(settings: Mapping[str, Any]) -> object:
     arguments = dict(settings)
     name = arguments.pop("name", None)
     kind: Any = getattr(verify, str(name), None) if name in verify.__all__ else None
-    if not callable(getattr(kind, "check", kind)) or not isinstance(kind, type):
+    if not isinstance(kind, type) or not (hasattr(kind, "check") or "__call__" in vars(kind)):
         raise ConfigurationError(f"{name!r} is no verifier of langchain_hybridflow.verify.")
     return kind(**arguments)
 

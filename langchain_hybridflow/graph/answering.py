@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.config import get_stream_writer
 from langgraph.types import interrupt
 
@@ -26,9 +26,11 @@ from langchain_hybridflow.calls import (
 )
 from langchain_hybridflow.calls.asking import is_approval
 from langchain_hybridflow.calls.buying import least
+from langchain_hybridflow.calls.helping import Offer
 from langchain_hybridflow.calls.observing import tell_move
 from langchain_hybridflow.calls.scoping import tag_here
 from langchain_hybridflow.calls.steps import Script
+from langchain_hybridflow.calls.types import tiers_tried
 from langchain_hybridflow.calls.verifying import Desk
 from langchain_hybridflow.errors import (
     CloudDeclined,
@@ -38,7 +40,14 @@ from langchain_hybridflow.errors import (
 )
 from langchain_hybridflow.graph.packets import works_of
 from langchain_hybridflow.graph.prompts import subtask_messages
-from langchain_hybridflow.graph.records import asked, held_answer, no_text, summary
+from langchain_hybridflow.graph.records import (
+    asked,
+    held_answer,
+    no_text,
+    noted_reply,
+    reply_of,
+    summary,
+)
 from langchain_hybridflow.graph.requests import subtask_request
 from langchain_hybridflow.graph.setups import Equipped
 from langchain_hybridflow.graph.showing import show_held
@@ -126,6 +135,9 @@ class SubtaskAnswerer(Equipped):
         work["timeline"] = [*work.get("timeline", ())]  # of its own: a node may be run again
         tried = [Attempt.model_validate(attempt) for attempt in work["attempts"]]
         doubted = self.core.doubts(tier, allowed=decision.allowed, attempts=tried)
+        offer = self.core.offer(
+            tier, decision, options={}, attempts=tried, before=reply_of(work.get("asking"))
+        )
         try:
             if tier not in decision.allowed:
                 stopped = PolicyViolation(decision.reason, allowed=decision.allowed)
@@ -133,20 +145,42 @@ class SubtaskAnswerer(Equipped):
             if tier == "cloud" and self._asks(packet) and not _has_asked(work, "cloud"):
                 self._ask_person(subtask, work["decision"])
             purchase, started_at = yield from self._buy(
-                tier, subtask, work, packet["question"], run, doubted=doubted
+                tier, subtask, work, packet["question"], run, doubted=doubted, offer=offer
             )
         except AttemptFailed as failed:
             return self._not_bought(tier, packet, work, failed, decision.allowed, started_at)
+        if purchase.attempt.asked:
+            return self._asked_for_help(packet, work, purchase)
         purchase = purchase if doubted else self.core.unseen(purchase)
         attempts = [*work["attempts"], purchase.attempt.model_dump(mode="json")]
-        if doubted:
+        if doubted or offer is not None:  # it was shown to nobody so far
             held = held_answer(purchase, len(work["attempts"]), started_at)
-            return {"work": work | {"attempts": attempts, "held": held}, "next": "verify"}
+            work = work | {"attempts": attempts, "held": held}
+            if doubted:
+                return {"work": work, "next": "verify"}
+            return self._deliver_held(wave, work, attempts)
         answer = purchase.message
         record = asked(
             work, attempts, purchase.attempt, answer, started_at=started_at, now=self.clock()
         )
         return self._deliver(wave, record)
+
+    def _asked_for_help(
+        self, packet: Mapping[str, Any], work: Update, purchase: Purchase
+    ) -> Update:
+        """Send the subtask on: the edge asks for help, and has said what it has found."""
+        subtask = Subtask.model_validate(work["subtask"])
+        attempts = [*work["attempts"], purchase.attempt.model_dump(mode="json")]
+        work = work | {"attempts": attempts, "asking": noted_reply(purchase)}
+        decision = self._narrowed(subtask, work, packet["question"])
+        work = work | {"decision": decision.model_dump(mode="json")}
+        if "cloud" not in decision.allowed:
+            emit("redirected", subtask, tier="edge", reason=decision.reason)
+            return {"work": work, "next": "edge"}
+        emit("asked", subtask, tier="cloud", reason="the edge asked for help")
+        span = self.spans.subtask(packet["run_id"], subtask)
+        tell_move(span, names.ESCALATION_EVENT, "cloud")
+        return {"work": work, "next": "cloud"}
 
     def _not_bought(
         self,
@@ -165,8 +199,7 @@ class SubtaskAnswerer(Equipped):
         if tier == "cloud" and isinstance(failed.error, DeadlineExceeded):
             work = work | {"late": True}
         made = [Attempt.model_validate(attempt) for attempt in attempts]
-        tried = [one.tier for one in made if one.purpose == "answer"]
-        following = self.core.next_tier(failed, tried=tried, allowed=allowed)
+        following = self.core.next_tier(failed, tried=tiers_tried(made), allowed=allowed)
         subtask = Subtask.model_validate(work["subtask"])
         if following is not None:
             emit("redirected", subtask, tier=following, reason=failed.attempt.error)
@@ -260,8 +293,9 @@ class SubtaskAnswerer(Equipped):
         run: RunBudget,
         *,
         doubted: bool,
+        offer: Offer | None,
     ) -> Script[tuple[Purchase, float]]:
-        messages = subtask_messages(subtask, question=question, answers=work["answers"])
+        messages = self._messages(tier, subtask, work, question)
         slots = self.slots[tier]
         self._time_box(tier, work, run)  # nobody stands in line for nothing
         timeline = Timeline(work["timeline"], clock=self.clock)
@@ -275,9 +309,10 @@ class SubtaskAnswerer(Equipped):
             box = self._time_box(tier, work, run)
             started_at = self.clock()
             emit("started", subtask, tier=tier)
-            bought = self.core.attempt(
+            bought = self.core.ask(
                 tier,
                 messages,
+                offer=offer,
                 run=run,
                 lease_id=f"{subtask.id}/{len(work['attempts'])}-{tier}/{uuid.uuid4().hex[:8]}",
                 options=self.core.asking(tier, None) if doubted else None,
@@ -295,16 +330,27 @@ class SubtaskAnswerer(Equipped):
             slots.leave()
         if not purchase.cached:
             self.times.note(tier, run.elapsed_s() - begun_s)
-        if not purchase.message.text.strip():
+        if not (purchase.attempt.asked or purchase.message.text.strip()):
             raise no_text(purchase)
         return purchase, started_at
+
+    def _messages(
+        self, tier: Tier, subtask: Subtask, work: Update, question: str
+    ) -> list[BaseMessage]:
+        """The prompt; for the cloud with the notes of an edge that has asked for its help."""
+        messages = subtask_messages(subtask, question=question, answers=work["answers"])
+        reply = reply_of(work.get("asking"))
+        if tier == "edge" or reply is None:
+            return messages
+        request = self._request(subtask, work, question)
+        return self.core.handed_over(messages, reply, request=request)[0]
 
     def _time_box(self, tier: Tier, work: Update, run: RunBudget) -> TimeBox:
         """Say how long the call may take; refuse the cloud if it would be late and the edge not."""
         edge_follows = (
             self.core.on_cloud_error == "fallback"
             and "edge" in work["decision"]["allowed"]
-            and all(attempt["tier"] != "edge" for attempt in work["attempts"])
+            and all(one["tier"] != "edge" or one.get("asked") for one in work["attempts"])
         )
         box = TimeBox.of(
             tier,

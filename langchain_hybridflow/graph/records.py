@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
 
+from langchain_hybridflow.answer_or_ask import Reply
 from langchain_hybridflow.calls import (
     Attempt,
     AttemptFailed,
@@ -20,7 +22,16 @@ from langchain_hybridflow.errors import ModelCallError
 from langchain_hybridflow.graph.state import SubtaskRecord
 from langchain_hybridflow.plan import Subtask
 
-__all__ = ["asked", "barred", "held_answer", "no_text", "skipped", "summary"]
+__all__ = [
+    "asked",
+    "barred",
+    "held_answer",
+    "no_text",
+    "noted_reply",
+    "reply_of",
+    "skipped",
+    "summary",
+]
 
 
 def asked(
@@ -95,6 +106,16 @@ def held_answer(purchase: Purchase, attempt: int, started_at: float) -> dict[str
         "attempt": attempt,
         "started_at": started_at,
     }
+
+
+def noted_reply(purchase: Purchase) -> dict[str, Any] | None:
+    """Write down what an edge has said that asked for help, so that it outlives the process."""
+    return None if purchase.reply is None else asdict(purchase.reply)
+
+
+def reply_of(noted: Mapping[str, Any] | None) -> Reply | None:
+    """Read what `noted_reply` wrote down."""
+    return None if noted is None else Reply(**noted)
 
 
 def no_text(purchase: Purchase) -> AttemptFailed:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables.config import set_config_context
-from langgraph.config import get_config
+from langgraph.config import get_config, get_stream_writer
 from langgraph.graph.message import push_message
 
+from langchain_hybridflow.calls.replies import DRAFT, DRAFT_THINKING
 from langchain_hybridflow.plan import Role
 from langchain_hybridflow.routing import Tier
 
-__all__ = ["call_metadata", "show_held"]
-
+__all__ = ["call_metadata", "drafting", "show_held"]
 
 _NS_SEPARATOR = "|"  # LangGraph's, between the tasks that a task is nested in
 _PLACE = "langgraph_checkpoint_ns"
@@ -49,6 +50,18 @@ def call_metadata(
         "hybridflow_model": model,
         "hybridflow_router": work["decision"]["router"],
     }
+
+
+def drafting(state: Mapping[str, Any]) -> Callable[[ChatGenerationChunk], None]:
+    """Return what tells the custom stream of what the edge writes before it is decided."""
+    writer, subtask_id = get_stream_writer(), state["work"]["subtask"]["id"]
+
+    def tell(draft: ChatGenerationChunk) -> None:
+        extras = draft.message.additional_kwargs
+        facts = {"text": extras.get(DRAFT, ""), "thinking": extras.get(DRAFT_THINKING, "")}
+        writer({"event": "draft", "subtask_id": subtask_id, **facts})
+
+    return tell
 
 
 def show_held(work: Mapping[str, Any], model: str) -> None:

@@ -27,6 +27,7 @@ from langchain_hybridflow.calls import (
     describe_error,
     drive,
 )
+from langchain_hybridflow.calls.readmodel import ReadModel
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.calls.tether import tether_here
 from langchain_hybridflow.errors import (
@@ -40,7 +41,7 @@ from langchain_hybridflow.graph.finals import DropEarmarks
 from langchain_hybridflow.graph.nodes import Node
 from langchain_hybridflow.graph.records import barred, skipped
 from langchain_hybridflow.graph.setups import Setup
-from langchain_hybridflow.graph.showing import call_metadata
+from langchain_hybridflow.graph.showing import call_metadata, drafting
 from langchain_hybridflow.graph.state import (
     SubtaskOutput,
     SubtaskRecord,
@@ -50,7 +51,7 @@ from langchain_hybridflow.graph.state import (
 from langchain_hybridflow.graph.timeline import Timeline
 from langchain_hybridflow.graph.wave import Wave
 from langchain_hybridflow.plan import Subtask
-from langchain_hybridflow.routing import Tier
+from langchain_hybridflow.routing import Tier, terms_of
 
 __all__ = ["SubtaskRunner"]
 
@@ -150,6 +151,8 @@ class SubtaskRunner(SubtaskAnswerer):
         graph.add_conditional_edges("route", after, ["edge", "cloud", END])
         from_edge: list[str] = [*self._fallbacks("edge")]
         may = self.setups.may
+        if may(lambda it: terms_of(it.core.router) is not None):
+            from_edge += [tier for tier in ("cloud", "edge") if tier not in from_edge]
         asking = ["ask"] if may(lambda it: it.core.budget.on_exhausted == "ask") else []
         if may(lambda it: it.core.verifier is not None):
             # A node of its own: a run that is killed there does not lose the answer.
@@ -186,18 +189,23 @@ class SubtaskRunner(SubtaskAnswerer):
     def _scripted(self, script: Callable[[SubtaskState], Script[Update]]) -> Node:
         def run(state: SubtaskState, config: RunnableConfig) -> Update:
             def call(step: Call) -> ChatResult:
-                message = step.target.model.invoke(
-                    step.messages, _call_config(config, state, step), **step.options
-                )
+                around = _call_config(config, state, step)
+                if step.reading is not None:
+                    reader = ReadModel.of(step, on_draft=drafting(state))
+                    return reader.result(reader.invoke(step.messages, around, **step.options))
+                message = step.target.model.invoke(step.messages, around, **step.options)
                 return ChatResult(generations=[ChatGeneration(message=message)])
 
             return drive(script(state), call)
 
         async def arun(state: SubtaskState, config: RunnableConfig) -> Update:
             async def call(step: Call) -> ChatResult:
-                message = await step.target.model.ainvoke(
-                    step.messages, _call_config(config, state, step), **step.options
-                )
+                around = _call_config(config, state, step)
+                if step.reading is not None:
+                    reader = ReadModel.of(step, on_draft=drafting(state))
+                    said = await reader.ainvoke(step.messages, around, **step.options)
+                    return reader.result(said)
+                message = await step.target.model.ainvoke(step.messages, around, **step.options)
                 return ChatResult(generations=[ChatGeneration(message=message)])
 
             return await adrive(script(state), call)
@@ -275,7 +283,7 @@ class SubtaskRunner(SubtaskAnswerer):
         self.spans.subtask(packet["run_id"], subtask)
         try:
             planned = wave.planned.get(subtask.id)
-            decision = yield from Timeline(work["timeline"], clock=self.clock).of_decision(
+            chosen = yield from Timeline(work["timeline"], clock=self.clock).of_decision(
                 self.core.decide(request, run=wave.run, planned=planned),
                 expected_usd=self.core.expected_costs(request),
             )
@@ -284,6 +292,7 @@ class SubtaskRunner(SubtaskAnswerer):
                 raise SubtaskError(subtask.id, describe_error(error)) from error
             record = barred(subtask, error, inputs_hash=work["inputs_hash"], now=work["ready_at"])
             return self._deliver(wave, record)
+        decision = self.core.on_terms(chosen, {})
         emit("routed", subtask, tier=decision.tier, reason=decision.reason)
         self.spans.route(packet["run_id"], subtask, decision)
         work["decision"] = decision.model_dump(mode="json")

@@ -19,6 +19,13 @@ from langchain_hybridflow.routing.prediction import (
     Predictor,
 )
 from langchain_hybridflow.routing.random import RandomRouter
+from langchain_hybridflow.routing.self_routing import (
+    HelpForm,
+    HelpTerms,
+    SelfRouter,
+    ShareReasoning,
+    terms_of,
+)
 from langchain_hybridflow.routing.surface import SurfaceDifficulty, surface_difficulty
 from langchain_hybridflow.routing.threshold import ThresholdRouter
 from langchain_hybridflow.routing.types import TIERS, RouteDecision, Router, RouteRequest, Tier
@@ -36,6 +43,8 @@ __all__ = [
     "EdgeAnswer",
     "Explanation",
     "GuardedPredictor",
+    "HelpForm",
+    "HelpTerms",
     "KeepLocal",
     "Needs",
     "PlanRouter",
@@ -47,6 +56,8 @@ __all__ = [
     "RouteDecision",
     "RouteRequest",
     "Router",
+    "SelfRouter",
+    "ShareReasoning",
     "SurfaceDifficulty",
     "ThresholdRouter",
     "Tier",
@@ -57,4 +68,5 @@ __all__ = [
     "lacks",
     "read_content",
     "surface_difficulty",
+    "terms_of",
 ]

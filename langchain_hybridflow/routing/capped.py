@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from math import isfinite
 
+from langchain_hybridflow.budget.share import MICRO_CALLS, refilled
 from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.routing.self_routing import HelpTerms, terms_of
 from langchain_hybridflow.routing.types import RouteDecision, Router, RouteRequest
 
 __all__ = ["CappedRouter"]
@@ -19,8 +21,10 @@ class CappedRouter:
     aside, up to `burst` calls, and one for the cloud takes a whole call away (a token bucket).
     Beyond that the edge is asked; nobody waits.
 
-    It counts decisions, in this process: a fallback after a failure of the edge is not one, and
-    each process has a cap of its own. Plans are decided on subtask by subtask.
+    It counts decisions, in this process: a fallback after a failure of the edge is not one, nor is
+    the help that the edge asks for under `SelfRouter`, and each process has a cap of its own. Plans
+    are decided on subtask by subtask. `Budget(max_cloud_share=...)` is the hard cap, on whatever is
+    bought from the cloud, by all processes together.
 
     Args:
         router: Decides while the cap is not reached.
@@ -45,8 +49,14 @@ class CappedRouter:
         self.router = router
         self.max_share = max_share
         self.burst = burst
-        self._saved = burst
+        self._part = int(max_share * MICRO_CALLS)
+        self._drained = 0
         self._lock = threading.Lock()
+
+    @property
+    def terms(self) -> HelpTerms | None:
+        """On what terms the other router lets the edge ask for help, if it does."""
+        return terms_of(self.router)
 
     def route(self, request: RouteRequest) -> RouteDecision:
         """Decide on one call."""
@@ -67,7 +77,8 @@ class CappedRouter:
     def _allows(self, *, wanted: bool) -> bool:
         """Put a part of a call aside; take one away if the cloud is wanted and there is one."""
         with self._lock:
-            granted = wanted and self._saved >= 1.0
-            most = self.burst + self.max_share  # with `burst` alone, parts of a call were lost
-            self._saved = min(most, self._saved - granted + self.max_share)
+            granted = wanted and self._drained + MICRO_CALLS <= self.burst * MICRO_CALLS
+            self._drained = refilled(
+                self._drained + granted * MICRO_CALLS, self._part, beyond=self._part
+            )
         return granted or not wanted

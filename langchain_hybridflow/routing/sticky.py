@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from langchain_hybridflow.routing.self_routing import HelpTerms, terms_of
 from langchain_hybridflow.routing.types import RouteDecision, Router, RouteRequest, Tier
 
 __all__ = ["StickyRouter", "ThreadTiers"]
@@ -32,6 +33,11 @@ class StickyRouter:
 
     def __init__(self, router: Router) -> None:
         self.router = router
+
+    @property
+    def terms(self) -> HelpTerms | None:
+        """On what terms the other router lets the edge ask for help, if it does."""
+        return terms_of(self.router)
 
     def route(self, request: RouteRequest) -> RouteDecision:
         """Stay on the cloud, or ask the other router."""

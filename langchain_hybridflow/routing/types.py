@@ -106,6 +106,8 @@ class RouteDecision(BaseModel):
             worth; `None` if it does not learn.
         propensity: Probability with which this tier was chosen, in (0, 1]; `None` if the router
             does not say.
+        may_ask: Whether the edge, which is to answer, may ask for the cloud instead, on the terms
+            of the router; see `SelfRouter`.
 
     Example:
         >>> RouteDecision(tier="edge", reason="difficulty 2 < 5", router="difficulty").tier
@@ -127,6 +129,7 @@ class RouteDecision(BaseModel):
     kept_local: bool = False
     decision_id: str | None = None
     propensity: float | None = Field(default=None, gt=0, le=1)
+    may_ask: bool = False
 
 
 @runtime_checkable

@@ -353,5 +353,14 @@ def _limits(requests: Sequence[RouteRequest]) -> Limits:
     return Limits(
         usd=None if usd is None else max(Decimal(0), usd - edge),
         cloud_tokens=budget.cloud_tokens.remaining,
-        cloud_calls=budget.cloud_calls.remaining,
+        cloud_calls=_calls_left(budget, len(requests)),
     )
+
+
+def _calls_left(budget: BudgetSnapshot, subtasks: int) -> int | None:
+    """What is left for a plan: while it is worked on, its answers earn it more of a share."""
+    left, share = budget.cloud_calls.remaining, budget.cloud_share
+    if share is None:
+        return left
+    calls = share.calls_for(subtasks - 1)  # the last answer comes too late
+    return calls if left is None else min(left, calls)

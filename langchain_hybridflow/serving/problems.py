@@ -15,12 +15,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from langchain_hybridflow.budget import Budget
+from langchain_hybridflow.budget.share import share_scope
 from langchain_hybridflow.calls.failures import answered, status_of
 from langchain_hybridflow.errors import (
     BudgetExceeded,
     CapabilityError,
     CircuitOpen,
     CloudDeclined,
+    CloudShareExceeded,
     DeadlineExceeded,
     InputError,
     LedgerUnavailable,
@@ -179,6 +181,11 @@ def _exhausted(error: BudgetExceeded, budget: Budget | None, now: float) -> Prob
     windows = {} if budget is None else {one.name: one.window for one in budget.scopes}
     if budget is not None:
         windows["budget"] = budget.window
+    if isinstance(error, CloudShareExceeded):
+        whose = error.scope.removesuffix(share_scope()).rstrip("-")
+        message = f"The cloud has its share of the requests of this {whose or 'server'} just now"
+        message += ". More is free when others have been answered."
+        return Problem(status=429, code="budget_exhausted", message=message)
     window = windows.get(error.scope)
     of = {"budget": "server", "run": "request"}.get(error.scope, error.scope)
     message = f"The budget of this {of} is used up"

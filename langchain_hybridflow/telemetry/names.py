@@ -49,6 +49,7 @@ EXPECTED_COST_USD: Final = "hybridflow.expected_cost_usd"
 COST_USD: Final = "hybridflow.cost_usd"
 USAGE_ESTIMATED: Final = "hybridflow.usage_estimated"
 DEGRADED: Final = "hybridflow.degraded"
+ASKED: Final = "hybridflow.asked"
 KEPT_LOCAL: Final = "hybridflow.kept_local"
 ATTEMPTS: Final = "hybridflow.attempts"
 STATUS: Final = "hybridflow.status"
@@ -72,6 +73,9 @@ BUDGET_GAUGES: Final = {
     "remaining": "What can still be reserved.",
     "overdraft": "The part of what was spent that no reservation had covered.",
     "shadow_price": "How much quality a call must add for its cost, in quality per USD.",
+    "prompts": "How many answered prompts a cap on the share of cloud calls has counted.",
+    "cloud_share": "Cloud calls for each of these prompts.",
+    "max_cloud_share": "How many of them may make a cloud call, as a share.",
     "accounts": "How many accounts a scope has in the current window.",
     "fullest": "The largest share of its limit that an account of the scope has spent or holds.",
 }

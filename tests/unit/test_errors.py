@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 from langgraph.types import RetryPolicy
@@ -13,6 +14,7 @@ from langchain_hybridflow import errors
 from langchain_hybridflow.errors import (
     BudgetExceeded,
     CloudDeclined,
+    CloudShareExceeded,
     ConfigurationError,
     DeadlineExceeded,
     HybridFlowError,
@@ -30,6 +32,7 @@ EXAMPLES = [
     MissingExtraError("The picture", "plot"),
     PlanError("Not a plan:", [PlanIssue("cycle", "2", "1 -> 2 -> 1")]),
     BudgetExceeded(dimension="usd", requested=2, remaining=1, limit=3, scope="run"),
+    CloudShareExceeded(max_share=Decimal("0.3"), burst=9, remaining=0, held=2, scope="cloud-share"),
     UnknownPriceError("gpt-x"),
     LedgerUnavailable("redis://127.0.0.1:6379/0", "connection refused"),
     ModelCallError("No tier could answer", tier="edge", partial_text="Once"),

@@ -18,6 +18,7 @@ def make_model(settings: Settings) -> RoutedChatModel:
     limit, speed = settings.user_limit_usd, settings.sandbox_time_scale
     budget = Budget(
         limit_usd=settings.limit_usd,
+        max_cloud_share=settings.max_cloud_share,
         window=window,
         scopes=tokens.scopes(limit, window=window)
         if tokens

@@ -26,6 +26,7 @@ class Settings(BaseModel):
     # Money: of everybody together, and of each user, who may have a limit of their own.
     limit_usd: Decimal = Decimal(5)
     user_limit_usd: Decimal = Decimal("0.50")
+    max_cloud_share: Decimal | None = None  # of all answered prompts, in 0..1; None: no cap
     window: str = "day"
     on_exhausted: Literal["edge", "raise"] = "edge"
     store: str = "sqlite:///budget.db"  # or redis://..., postgresql://...; shared by all workers

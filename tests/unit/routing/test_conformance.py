@@ -11,6 +11,7 @@ from langchain_hybridflow.routing import (
     DifficultyRouter,
     RandomRouter,
     Router,
+    SelfRouter,
     ThresholdRouter,
     UtilityRouter,
 )
@@ -62,6 +63,16 @@ class TestCappedRouter(RouterConformance):
 class TestUtilityRouter(RouterConformance):
     def make_router(self) -> Router:
         return UtilityRouter(ByLength(), delay_weight_usd_per_s=0.001, price_per_usd=5.0)
+
+
+class TestSelfRouter(RouterConformance):
+    def make_router(self) -> Router:
+        return SelfRouter()
+
+
+class TestSelfRouterBehindAnother(RouterConformance):
+    def make_router(self) -> Router:
+        return SelfRouter(before=RandomRouter(cloud_share=0.4, seed=3))
 
 
 def test_every_public_router_is_tested() -> None:

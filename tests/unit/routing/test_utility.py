@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from langchain_hybridflow.budget import Budget, BudgetSnapshot
-from langchain_hybridflow.budget.snapshot import Gauge
+from langchain_hybridflow.budget.snapshot import Gauge, ShareGauge
 from langchain_hybridflow.errors import ConfigurationError, RoutingError
 from langchain_hybridflow.plan import Plan, Subtask
 from langchain_hybridflow.routing import (
@@ -187,6 +187,24 @@ def test_plan_sends_the_best_when_calls_are_few() -> None:
     decisions = UtilityRouter(Foretold(GAINS)).route_plan(diamond(), requests(calls_left=2))
     assert {one for one, it in decisions.items() if it.tier == "cloud"} == {"2", "4"}
     assert "2 of 4 subtasks" in decisions["1"].reason
+
+
+@pytest.mark.parametrize(
+    ("calls_left", "remaining", "share", "sent"),
+    [(None, 2, "0", 2), (None, 1, "0.34", 2), (1, 2, "0.34", 1), (None, 0, "0", 0)],
+)
+def test_plan_sends_no_more_than_the_share_of_the_cloud(
+    calls_left: int | None, remaining: int, share: str, sent: int
+) -> None:
+    """What its own answers earn it counts, but that of the last one."""
+    asked = requests(calls_left=calls_left)
+    gauge = ShareGauge(Decimal(share), 9, remaining=remaining)
+    asked = {
+        one: replace(each, budget=replace(each.budget, cloud_share=gauge))
+        for one, each in asked.items()
+    }
+    decisions = UtilityRouter(Foretold(GAINS)).route_plan(diamond(), asked)
+    assert [one.tier for one in decisions.values()].count("cloud") == sent
 
 
 def test_plan_agrees_with_the_online_rule_when_nothing_but_the_price_binds() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from langchain_hybridflow.errors import (
     BudgetExceeded,
     CapabilityError,
     CircuitOpen,
+    CloudShareExceeded,
     DeadlineExceeded,
     InputError,
     LedgerUnavailable,
@@ -108,6 +110,17 @@ def test_client_is_told_when_the_budget_begins_anew(scope: str, wait_s: int | No
     assert problem.headers().get("Retry-After") == (None if wait_s is None else str(wait_s))
     assert problem.headers()["x-should-retry"] == "false"
     assert problem.kind == "insufficient_quota"
+
+
+@pytest.mark.parametrize(
+    ("scope", "whose"), [("cloud-share", "server"), ("user-cloud-share", "user")]
+)
+def test_client_is_told_whose_share_the_cloud_has(scope: str, whose: str) -> None:
+    error = CloudShareExceeded(max_share=Decimal("0.3"), burst=8, remaining=0, held=1, scope=scope)
+    problem = problem_of(error, budget=Budget(max_cloud_share=0.3))
+    assert (problem.status, problem.code) == (429, "budget_exhausted")
+    assert f"the requests of this {whose} just now" in problem.message
+    assert "0.3" not in problem.message
 
 
 @pytest.mark.parametrize(("scope", "shown"), [("user", True), ("tenant", False), ("budget", False)])

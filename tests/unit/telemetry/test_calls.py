@@ -155,6 +155,7 @@ async def test_call_is_a_span_with_the_model_call_inside(way: Way, recorder: Rec
         "hybridflow.reason": "this policy always chooses the cloud",
         "hybridflow.cost_usd": 0.012,
         "hybridflow.degraded": False,
+        "hybridflow.asked": False,
         "hybridflow.kept_local": False,
         "hybridflow.attempts": 1,
     }
