@@ -38,7 +38,10 @@ def report(
     ] = Path("report.html"),
     evaluation: Annotated[
         bool,
-        typer.Option("--evaluation", help="The files are what hybridflow evaluate --json printed."),
+        typer.Option(
+            "--evaluation",
+            help="The files are what hybridflow evaluate or calibrate --json printed.",
+        ),
     ] = False,
     title: Annotated[str, typer.Option(help="Of the page.")] = "",
     detailed: Annotated[
@@ -49,8 +52,8 @@ def report(
     """Make one HTML file of runs: the plan, the time, the money, and each decision in words.
 
     Several runs are compared: grouped by their label, or else by their file, with means and
-    intervals, and on the planes of score, cost and time. Evaluations of routers are drawn together
-    with --evaluation. The page loads nothing from elsewhere.
+    intervals, and on the planes of score, cost and time. Evaluations of routers and of signals of
+    confidence are drawn together with --evaluation. The page loads nothing from elsewhere.
     """
     if not files:
         raise ConfigurationError(

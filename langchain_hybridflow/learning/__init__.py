@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from langchain_hybridflow.learning.confidence import ConfidenceCalibrator
+from langchain_hybridflow.learning.confidence_fit import ConfidenceFit, fit_confidence
+from langchain_hybridflow.learning.confidence_runs import LabelledRuns, read_labelled_runs
 from langchain_hybridflow.learning.dataset import Dataset, concatenate, load_dataset, read_table
 from langchain_hybridflow.learning.decision_log import LoggedDecision, read_log, write_log
 from langchain_hybridflow.learning.drift import Reference, check_drift
@@ -27,6 +30,8 @@ from langchain_hybridflow.learning.tuning import OperatingPoint, tune
 
 __all__ = [
     "FEATURE_SCHEMA",
+    "ConfidenceCalibrator",
+    "ConfidenceFit",
     "Dataset",
     "EmbeddedPredictor",
     "EmbeddedTexts",
@@ -35,6 +40,7 @@ __all__ = [
     "Explanation",
     "Gate",
     "GateReport",
+    "LabelledRuns",
     "LearnedRouter",
     "LoggedDecision",
     "MemoryOnlineStore",
@@ -56,10 +62,12 @@ __all__ = [
     "embed_texts",
     "evaluate",
     "evaluate_policy",
+    "fit_confidence",
     "gain_curve",
     "load_dataset",
     "load_router",
     "measure",
+    "read_labelled_runs",
     "read_log",
     "read_table",
     "save_router",

@@ -273,12 +273,20 @@ def _plain(texts: list[str]) -> list[Any]:
 
 
 def _json_lines(path: Path) -> dict[str, list[Any]]:
+    number, rows = 0, []
     try:
-        rows = [json.loads(line) for line in _unpacked(path).split("\n") if line.strip()]
+        for number, line in enumerate(_unpacked(path).split("\n"), start=1):
+            if line.strip():
+                rows.append(json.loads(line))
+                if not isinstance(rows[-1], dict):
+                    raise ConfigurationError(
+                        f"{path}, line {number}: each line must be a JSON object."
+                    )
     except (OSError, EOFError, ValueError) as error:
-        raise ConfigurationError(f"{path} is not a readable JSON lines file: {error}") from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise ConfigurationError(f"{path}: each line must be a JSON object.")
+        where = f" in line {number}" if number else ""
+        raise ConfigurationError(
+            f"{path} is not a readable JSON lines file{where}: {error}"
+        ) from error
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 

@@ -14,7 +14,8 @@ apart by a threshold, so the curve runs straight through them, whatever order th
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from math import sqrt
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_hybridflow.errors import ConfigurationError
 
@@ -24,7 +25,21 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Metrics", "apgr", "auroc", "brier", "cpt", "ece", "gain_curve", "measure"]
+__all__ = [
+    "Metrics",
+    "apgr",
+    "aurc",
+    "auroc",
+    "brier",
+    "cpt",
+    "ece",
+    "gain_curve",
+    "measure",
+    "risk_coverage",
+    "share_interval",
+]
+
+_Z: Final = 1.96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +215,15 @@ def brier(probabilities: Floats, outcomes: Floats) -> float:
     return float(np.mean((np.asarray(probabilities) - np.asarray(outcomes)) ** 2))
 
 
-def ece(gains: Floats, observed: Floats, *, bins: int = 10, equal_mass: bool = False) -> float:
-    """Return the expected calibration error of predicted gains.
+def ece(
+    gains: Floats,
+    observed: Floats,
+    *,
+    bins: int = 10,
+    equal_mass: bool = False,
+    lowest: float = -1.0,
+) -> float:
+    """Return the expected calibration error of predicted gains, or of probabilities.
 
     Questions are put in bins by their predicted gain; the error is the distance between mean
     predicted and mean observed gain in a bin, averaged over the questions. The bins are equally
@@ -216,6 +238,7 @@ def ece(gains: Floats, observed: Floats, *, bins: int = 10, equal_mass: bool = F
         observed: Shape (n,), the cloud's score less the edge's.
         bins: How many bins.
         equal_mass: Bins of equally many questions.
+        lowest: Where the range begins that equally wide bins divide: 0 for probabilities.
 
     Example:
         >>> import numpy as np
@@ -226,9 +249,66 @@ def ece(gains: Floats, observed: Floats, *, bins: int = 10, equal_mass: bool = F
 
     gains, observed = np.asarray(gains, dtype=float), np.asarray(observed, dtype=float)
     inner = np.linspace(0, 1, bins + 1)[1:-1]
-    edges = np.quantile(gains, inner) if equal_mass else 2 * inner - 1
+    edges = np.quantile(gains, inner) if equal_mass else lowest + (1 - lowest) * inner
     number = np.digitize(gains, edges)
     return float(np.abs(np.bincount(number, gains - observed)).sum() / len(gains))
+
+
+def risk_coverage(scores: Floats, correct: Floats) -> tuple[Floats, Floats]:
+    """Return shares of answers that are kept, and how many of those are wrong.
+
+    Answers are kept from the highest score down (El-Yaniv and Wiener, 2010). Equal scores cannot
+    be told apart by a threshold, so they count with the errors that they have on average.
+
+    Args:
+        scores: Shape (n,), the higher the surer.
+        correct: Shape (n,), 1 for a right answer, 0 for a wrong one.
+
+    Returns:
+        The coverages 1/n to 1, and the share of wrong answers among the kept at each.
+
+    Raises:
+        ConfigurationError: The lengths differ, there are no rows, or a number is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> found = risk_coverage(np.array([0.9, 0.4]), np.array([1.0, 0.0]))
+        >>> [line.tolist() for line in found]
+        [[0.5, 1.0], [0.0, 0.5]]
+    """
+    import numpy as np
+
+    wrong = 1 - np.asarray(correct, dtype=float)
+    kept, errors = gain_curve(scores, np.zeros_like(wrong), wrong)
+    return kept[1:], errors[1:] / kept[1:]
+
+
+def aurc(scores: Floats, correct: Floats) -> float:
+    """Return the area under the risk-coverage curve; the lower the better.
+
+    It is the mean share of wrong answers among the kept, over all coverages (Geifman et al.,
+    arXiv 1805.08206). Scores that say nothing have the share of wrong answers of all.
+
+    Example:
+        >>> import numpy as np
+        >>> aurc(np.array([0.9, 0.4]), np.array([1.0, 0.0]))
+        0.25
+    """
+    return float(risk_coverage(scores, correct)[1].mean())
+
+
+def share_interval(successes: float, tries: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share; of scores between 0 and 1 it is a wide one.
+
+    Example:
+        >>> low, high = share_interval(19, 20)
+        >>> round(low, 2), round(high, 2)
+        (0.76, 0.99)
+    """
+    share, square = successes / tries, _Z * _Z / tries
+    middle = (share + square / 2) / (1 + square)
+    spread = _Z * sqrt(share * (1 - share) / tries + square / (4 * tries)) / (1 + square)
+    return max(0.0, min(share, middle - spread)), min(1.0, max(share, middle + spread))
 
 
 def measure(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from langchain_hybridflow.profiling.confidence import (
+    Collected,
+    acollect_confidence,
+    collect_confidence,
+)
 from langchain_hybridflow.profiling.credit import Credit, CreditDesign
 from langchain_hybridflow.profiling.items import read_items
 from langchain_hybridflow.profiling.judging import Grader, JudgeScorer
@@ -26,6 +31,7 @@ from langchain_hybridflow.profiling.store import ProfileStore
 from langchain_hybridflow.profiling.summary import Summary, share_interval
 
 __all__ = [
+    "Collected",
     "Credit",
     "CreditDesign",
     "Grader",
@@ -45,8 +51,10 @@ __all__ = [
     "Stop",
     "SubtaskProfile",
     "Summary",
+    "acollect_confidence",
     "aprofile_plans",
     "aprofile_questions",
+    "collect_confidence",
     "profile_plans",
     "profile_questions",
     "read_items",

@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any, TypeVar
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatResult
 
 from langchain_hybridflow.budget import RunBudget
@@ -24,7 +24,7 @@ from langchain_hybridflow.calls import (
     total_cost,
 )
 from langchain_hybridflow.calls.steps import Script
-from langchain_hybridflow.calls.verifying import Desk
+from langchain_hybridflow.calls.verifying import Desk, VerifyRequest, logprobs_of
 from langchain_hybridflow.errors import (
     BudgetExceeded,
     ConfigurationError,
@@ -35,8 +35,9 @@ from langchain_hybridflow.profiling.judging import Grader
 from langchain_hybridflow.profiling.records import Item
 from langchain_hybridflow.profiling.scoring import Score
 from langchain_hybridflow.routing import RouteRequest, Tier
+from langchain_hybridflow.verify import Confidence, ConfidenceSignal
 
-__all__ = ["Asker", "Bought", "Graded", "utc_now"]
+__all__ = ["Asker", "Bought", "Graded", "Measured", "utc_now"]
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ class Bought:
         seconds: From request to whole answer, without retries and waiting.
         asked_at: When it began, ISO 8601, UTC.
         answered_at: When it ended.
+        purchase: The answer with all that came with it; `None` if the call failed.
     """
 
     attempt: Attempt
@@ -70,6 +72,7 @@ class Bought:
     seconds: float | None
     asked_at: str
     answered_at: str
+    purchase: Purchase | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what of it goes into an `Outcome`."""
@@ -100,6 +103,21 @@ class Graded:
     """
 
     score: Score | None
+    usd: Decimal | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What came of a look at how sure the edge was of an answer.
+
+    Attributes:
+        confidence: What the signal says; `None` if a call of its own failed.
+        usd: What that cost; `None` is unknown.
+        error: Why the call failed, in one line, without secrets.
+    """
+
+    confidence: Confidence | None
     usd: Decimal | None
     error: str | None
 
@@ -158,7 +176,7 @@ class Asker:
             lease_id=self.lease_id(),
             options=dict(options or {}),
         )
-        text, truncated = None, False
+        text, truncated, purchase = None, False, None
         try:
             purchase = await watch.drive(script)
         except AttemptFailed as failed:
@@ -175,6 +193,7 @@ class Asker:
             seconds=watch.seconds,
             asked_at=asked_at.isoformat(timespec="milliseconds"),
             answered_at=self.now().isoformat(timespec="milliseconds"),
+            purchase=purchase,
         )
 
     async def grade(self, grader: Grader, item: Item, answer: str) -> Graded:
@@ -186,20 +205,61 @@ class Asker:
             LedgerError: The call cannot be booked.
             UnknownPriceError: USD are limited, and nobody has said what the model costs.
         """
-        desk = Desk(
+        desk = self._desk(item)
+        score, error = await self._bought_at(desk, grader.grade(item, answer, desk))
+        return Graded(score=score, usd=total_cost(desk.attempts), error=error)
+
+    async def measure(
+        self,
+        signal: ConfidenceSignal,
+        item: Item,
+        messages: Sequence[BaseMessage],
+        answer: Purchase | str,
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> Measured:
+        """Look how sure the edge was of an answer, as a `ConfidenceVerifier` does.
+
+        Args:
+            signal: What says so.
+            item: What was asked.
+            messages: The prompt.
+            answer: The answer, or its text: to a signal that does not read log-probabilities.
+            options: Call options of the answer.
+
+        Raises:
+            BudgetExceeded: The budget does not allow a call of the signal; it was not made.
+            ConfigurationError: No call of this kind can work.
+            LedgerError: The call cannot be booked.
+            UnknownPriceError: USD are limited, and nobody has said what the model costs.
+        """
+        desk = self._desk(item, options)
+        request = VerifyRequest(
+            question=item.question,
+            messages=messages,
+            answer=AIMessage(answer) if isinstance(answer, str) else answer.message,
+            logprobs=None if isinstance(answer, str) else logprobs_of(answer.result),
+        )
+        found, error = await self._bought_at(desk, signal.measure(request, desk))
+        return Measured(confidence=found, usd=total_cost(desk.attempts), error=error)
+
+    def _desk(self, item: Item, options: Mapping[str, Any] | None = None) -> Desk:
+        return Desk(
             buyer=self.core,
             run=self.run,
             lease_id=self.lease_id(),
             request=RouteRequest(text=item.question),
+            options=dict(options or {}),
         )
-        score, error = None, None
+
+    async def _bought_at(self, desk: Desk, script: Script[T]) -> tuple[T | None, str | None]:
+        """Run a script that buys at a desk; return its result, or why a call failed."""
         try:
-            score = await Stopwatch(self.clock).drive(grader.grade(item, answer, desk))
+            return await Stopwatch(self.clock).drive(script), None
         except AttemptFailed as failed:
             if isinstance(failed.error, (BudgetExceeded, *_OUR_FAULT)):
                 raise failed.error from failed
-            error = failed.attempt.error or type(failed.error).__name__
-        return Graded(score=score, usd=total_cost(desk.attempts), error=error)
+            return None, failed.attempt.error or type(failed.error).__name__
 
 
 @dataclass(slots=True)

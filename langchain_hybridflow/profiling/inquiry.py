@@ -16,7 +16,7 @@ from langchain_hybridflow.budget.stores.sqlite import SQLiteLedger
 from langchain_hybridflow.calls import RoutingCore
 from langchain_hybridflow.chat_models import RoutedChatModel
 from langchain_hybridflow.errors import ConfigurationError
-from langchain_hybridflow.profiling.items import check_items, read_items
+from langchain_hybridflow.profiling.items import check_items, is_sandbox, read_items
 from langchain_hybridflow.profiling.judging import Grader, JudgeScorer
 from langchain_hybridflow.profiling.records import Item
 from langchain_hybridflow.profiling.scoring import Scorer, scorer_named
@@ -141,7 +141,7 @@ def inquiry_of(
     named = isinstance(data, str | Path)
     items = read_items(data, seed=seed) if isinstance(data, str | Path) else list(data)
     check_items(items)
-    chosen = scorer or _usual(items, is_sandbox=named and str(data).startswith("sandbox:"))
+    chosen = scorer or _usual(items, simulated=named and is_sandbox(str(data)))
     if isinstance(chosen, str):
         chosen = JudgeScorer.by() if chosen == "judge" else scorer_named(chosen)
     items, notes = _askable(items, chosen)
@@ -149,8 +149,8 @@ def inquiry_of(
     return Inquiry(items, chosen, told, notes)
 
 
-def _usual(items: Sequence[Item], *, is_sandbox: bool) -> str:
-    if is_sandbox:
+def _usual(items: Sequence[Item], *, simulated: bool) -> str:
+    if simulated:
         return "sandbox"
     return "choice" if all(item.choices for item in items) else "exact"
 

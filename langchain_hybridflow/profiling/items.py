@@ -30,9 +30,9 @@ from typing import Any, Final
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.learning.dataset import read_table
 from langchain_hybridflow.profiling.records import Item
-from langchain_hybridflow.sandbox import generate_problems
+from langchain_hybridflow.sandbox import Puzzle, generate_problems, generate_puzzles
 
-__all__ = ["check_items", "items_of", "read_items", "sandbox_items"]
+__all__ = ["check_items", "is_sandbox", "items_of", "puzzle_items", "read_items", "sandbox_items"]
 
 _ALIASES: Final = {
     "question": ("question", "text", "prompt"),
@@ -43,7 +43,7 @@ _ALIASES: Final = {
     "group": ("group",),
     "tag": ("tag", "category", "domain", "task"),
 }
-_SANDBOX: Final = re.compile(r"sandbox:(\d{1,6})")
+_SANDBOX: Final = re.compile(r"(sandbox|puzzles):(\d{1,6})")
 _SHOWN: Final = 3
 
 
@@ -51,8 +51,9 @@ def read_items(data: str | Path, *, seed: int = 0) -> list[Item]:
     """Read questions from a file, or take them from the sandbox.
 
     Args:
-        data: A file, or `sandbox:200` for so many of the sandbox's problems.
-        seed: Of the sandbox's problems.
+        data: A file, or `sandbox:200` for so many of the sandbox's problems, or `puzzles:200` for
+            so many of its puzzles.
+        seed: Of the sandbox's problems and puzzles.
 
     Raises:
         ConfigurationError: The file cannot be read, or its questions cannot be asked.
@@ -62,11 +63,13 @@ def read_items(data: str | Path, *, seed: int = 0) -> list[Item]:
         >>> [item.tag for item in read_items("sandbox:2", seed=7)]
         ['stock', 'stock']
     """
-    problems = _SANDBOX.fullmatch(str(data))
-    if problems:
-        return sandbox_items(int(problems[1]), seed=seed)
-    if str(data).startswith("sandbox"):
-        raise ConfigurationError(f"{data!s} names no questions; write sandbox:200 for so many.")
+    found = _SANDBOX.fullmatch(str(data))
+    if found:
+        make = sandbox_items if found[1] == "sandbox" else puzzle_items
+        return make(int(found[2]), seed=seed)
+    if is_sandbox(data):
+        kind = str(data).partition(":")[0]
+        raise ConfigurationError(f"{data!s} names no questions; write {kind}:200 for so many.")
     return items_of(read_table(data), source=str(data))
 
 
@@ -82,6 +85,36 @@ def sandbox_items(n: int, *, seed: int = 0) -> list[Item]:
         Item(id=one.id, question=one.question, reference=one.answer, tag=one.kind)
         for one in generate_problems(n, seed=seed)
     ]
+
+
+def puzzle_items(n: int, *, seed: int = 0) -> list[Item]:
+    """Return puzzles of the sandbox, the same ones for the same seed on every machine.
+
+    Raises:
+        ConfigurationError: There are none.
+
+    Example:
+        >>> [item.question for item in puzzle_items(1, seed=8)]
+        ['What is 4 * (8 - 2 + 1 - 5)?']
+    """
+    if n < 1:
+        raise ConfigurationError("puzzles:0 holds no question; write puzzles:200 for so many.")
+    return [
+        Item(id=one.id, question=one.question, reference=_solution(one), tag=one.kind)
+        for one in generate_puzzles(n, seed=seed)
+    ]
+
+
+def is_sandbox(data: str | Path) -> bool:
+    """Whether questions are named that come from the sandbox, not from a file."""
+    return str(data).startswith("sandbox") or str(data).partition(":")[0] == "puzzles"
+
+
+def _solution(puzzle: Puzzle) -> Any:
+    """Return what is right: a number, or what has to be made from which numbers."""
+    if puzzle.target is None:
+        return puzzle.answer
+    return {"target": puzzle.target, "numbers": list(puzzle.numbers)}
 
 
 def items_of(columns: Mapping[str, Sequence[Any]], *, source: str = "the data") -> list[Item]:

@@ -34,7 +34,7 @@ from langchain_hybridflow.profiling.tables import (
 from langchain_hybridflow.routing import TIERS, Tier
 from langchain_hybridflow.sandbox import SANDBOX_PRICES
 
-__all__ = ["Profile", "aprofile_questions", "profile_questions"]
+__all__ = ["Profile", "aprofile_questions", "check_continues", "profile_questions"]
 
 _LEDGER: Final = "budget.db"
 
@@ -183,7 +183,7 @@ async def aprofile_questions(
     settings = inquiry.settings() | shop.models(inquiry.scorer)
     settings |= {"samples": samples, "seed": seed, "options": options, "keep_answers": keep_answers}
     with ProfileStore(Path(out), settings=settings, restart=restart, rescore=rescore) as store:
-        _check_continues(store, inquiry.items, rescore=rescore)
+        check_continues(store, inquiry.items, rescore=rescore)
         budget = shop.budget(store.directory / _LEDGER)
         runner = Runner(
             store=store,
@@ -228,8 +228,13 @@ def _check_counts(**counts: int) -> None:
             raise ConfigurationError(f"{name} must be an integer >= 1, not {count!r}.")
 
 
-def _check_continues(store: ProfileStore, items: Sequence[Item], *, rescore: bool) -> None:
-    """Refuse answers to other questions than these; new questions are welcome."""
+def check_continues(store: ProfileStore, items: Sequence[Item], *, rescore: bool = False) -> None:
+    """Refuse answers to other questions than these; new questions are welcome.
+
+    Raises:
+        ConfigurationError: A question changed or is gone, or answers that are to be scored again
+            were not kept.
+    """
     now = {item.id: item.sha256 for item in items}
     changed = dict.fromkeys(
         one.item_id for one in store.outcomes.values() if now.get(one.item_id) != one.item_sha256

@@ -30,6 +30,7 @@ from langchain_hybridflow.profiling._numbers import decimal_of, last_number, sta
 from langchain_hybridflow.profiling._texts import accepted, brief, plain, text_of
 from langchain_hybridflow.profiling.records import Item
 from langchain_hybridflow.sandbox.answers import extract_answer, matches
+from langchain_hybridflow.sandbox.countdown import is_reached
 from langchain_hybridflow.sandbox.language import format_value, parse_date
 
 __all__ = [
@@ -326,7 +327,7 @@ class CallableScorer:
 
 @dataclass(frozen=True, slots=True)
 class SandboxScorer:
-    """How the sandbox itself marks answers to its problems.
+    """How the sandbox itself marks answers to its problems and puzzles.
 
     Example:
         >>> item = Item(id="1", question="?", reference="2025-03-03")
@@ -345,10 +346,13 @@ class SandboxScorer:
         return True
 
     def score(self, item: Item, answer: str) -> Score:
-        """Compare as `is_correct` does."""
+        """Compare as `is_correct` and `is_solved` do."""
         given = extract_answer(answer)
         if given is None:
             return Score(0.0, "it comes to no answer", no_answer=True)
+        if isinstance(item.reference, Mapping):
+            wanted, numbers = item.reference["target"], item.reference["numbers"]
+            return Score(float(is_reached(given, target=wanted, numbers=numbers)))
         text = text_of(item.reference)
         values = (decimal_of(text), parse_date(text), text)
         value = next(one for one in values if one is not None and format_value(one) == text)

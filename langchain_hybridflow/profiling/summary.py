@@ -10,6 +10,7 @@ from decimal import Decimal
 from statistics import fmean
 from typing import Any, Final
 
+from langchain_hybridflow.learning.metrics import share_interval
 from langchain_hybridflow.profiling.records import Key, Outcome
 from langchain_hybridflow.profiling.tables import Columns
 from langchain_hybridflow.routing import TIERS, Tier
@@ -189,20 +190,6 @@ def summarise(
         spent_usd=spent_usd,
         judged=any(one.weak_judge for one in outcomes.values()),
     )
-
-
-def share_interval(successes: float, tries: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share; of scores between 0 and 1 it is a wide one.
-
-    Example:
-        >>> low, high = share_interval(19, 20)
-        >>> round(low, 2), round(high, 2)
-        (0.76, 0.99)
-    """
-    share, square = successes / tries, _Z * _Z / tries
-    middle = (share + square / 2) / (1 + square)
-    spread = _Z * math.sqrt(share * (1 - share) / tries + square / (4 * tries)) / (1 + square)
-    return max(0.0, min(share, middle - spread)), min(1.0, max(share, middle + spread))
 
 
 def _tier(

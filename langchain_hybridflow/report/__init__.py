@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from langchain_hybridflow.report.confidence import ConfidenceEvaluation
 from langchain_hybridflow.report.evaluation import RouterEvaluation, evaluation_html
 from langchain_hybridflow.report.html import report_html, write_page
 from langchain_hybridflow.report.plot import (
@@ -16,6 +17,7 @@ from langchain_hybridflow.report.reading import load_runs, read_json
 from langchain_hybridflow.report.run import Run
 
 __all__ = [
+    "ConfidenceEvaluation",
     "GanttRow",
     "RouterEvaluation",
     "Run",

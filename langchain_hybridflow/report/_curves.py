@@ -20,9 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from langchain_hybridflow.report.confidence import ConfidenceEvaluation
     from langchain_hybridflow.report.evaluation import RouterEvaluation
 
-__all__ = ["curve_chart", "gains_chart", "reliability_chart"]
+__all__ = [
+    "confidence_chart",
+    "curve_chart",
+    "gains_chart",
+    "reliability_chart",
+    "risk_chart",
+]
 
 _COLORS: Final = (EDGE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _STYLES: Final = ("-", (0, (6, 2)), "-.", (0, (3, 1, 1, 1)), "-", (0, (6, 2)))
@@ -118,6 +125,89 @@ def gains_chart(read: Routers) -> Figure:
     if len(read) > 1:
         _write_legend(axes, loc="upper right")
     return figure
+
+
+def confidence_chart(one: ConfidenceEvaluation) -> Figure:
+    """Draw how often answers were right against how often they were said to be, with counts."""
+    figure = new_figure(5.4, 4.6, extra="report")
+    axes = figure.add_axes((0.13, 0.36, 0.84, 0.61))
+    below = figure.add_axes((0.13, 0.11, 0.84, 0.19))
+    plain_axes(axes, grid="both")
+    plain_axes(below, grid="y")
+    axes.plot((0, 100), (0, 100), color=MUTED, linestyle="dashed", linewidth=1.0)
+    xs = [100 * each.predicted for each in one.reliability]
+    ys = [100 * each.observed for each in one.reliability]
+    ends = (
+        [100 * (each.observed - each.low) for each in one.reliability],
+        [100 * (each.high - each.observed) for each in one.reliability],
+    )
+    axes.errorbar(
+        xs, ys, yerr=ends, fmt="o-", color=EDGE, ecolor=EDGE, elinewidth=1.0, linewidth=1.0
+    )
+    axes.set_ylabel("right, %")
+    axes.tick_params(labelbottom=False)
+    places = [100 * (min(int(10 * each.predicted), 9) + 0.5) / 10 for each in one.reliability]
+    counts = [each.rows for each in one.reliability]
+    below.bar(places, counts, width=9.2, color=EDGE, alpha=0.85)
+    for place, count in zip(places, counts, strict=True):
+        below.annotate(
+            f"{count:,}",
+            (place, count),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+            color=INK,
+        )
+    below.set_ylim(0, 1.32 * max(counts))
+    below.set_ylabel("answers")
+    below.set_xlabel("said to be right, %")
+    for part in (axes, below):
+        part.set_xlim(-2, 102)
+        if one.min_probability is not None:
+            part.axvline(100 * one.min_probability, color=INK, linewidth=1.1, linestyle="dotted")
+    axes.set_ylim(-3, 103)
+    return figure
+
+
+def risk_chart(read: Mapping[str, ConfidenceEvaluation]) -> Figure:
+    """Draw the share of wrong answers among those that are kept, over how many are kept."""
+    figure = new_figure(5.4, 4.6, extra="report")
+    axes = figure.add_axes((0.13, 0.11, 0.84, 0.86))
+    plain_axes(axes, grid="both")
+    axes.set_xlabel("answers kept on the edge, %")
+    axes.set_ylabel("wrong among the kept, %")
+    highest = 0.0
+    bounds: set[tuple[float, float]] = set()  # of signals on the same answers they are the same
+    for number, (name, one) in enumerate(read.items()):
+        color = _COLORS[number % len(_COLORS)]
+        kept, risk = _percent(one.coverage), _percent(one.risk)
+        chance = 100 * (1 - one.accuracy)
+        if (one.accuracy, one.aurc_oracle) not in bounds:
+            _draw_bounds(axes, one, color=color if bounds else MUTED)
+            bounds.add((one.accuracy, one.aurc_oracle))
+        label = f"{_name(name)} (AURC {one.aurc:.3f})"
+        axes.plot(kept, risk, color=color, linewidth=2.0, label=label)
+        highest = max(highest, chance, *risk)
+        if one.kept_risk is not None:
+            x, y = 100 * (1 - one.cloud_share), 100 * one.kept_risk
+            dots: dict[str, Any] = {"color": color, "markeredgecolor": PAPER, "zorder": 4}
+            axes.plot(x, y, "*", markersize=14, **dots)
+            highest = max(highest, y)
+    axes.set_xlim(-2, 102)
+    axes.set_ylim(-0.03 * highest, 1.25 * highest + 1)
+    _write_legend(axes, loc="upper left")
+    return figure
+
+
+def _draw_bounds(axes: Axes, one: ConfidenceEvaluation, *, color: str) -> None:
+    """Draw what keeping at random and what knowing which answers are right would give."""
+    chance = 100 * (1 - one.accuracy)
+    line: dict[str, Any] = {"color": color, "linewidth": 1.1}
+    axes.plot((0, 100), (chance, chance), linestyle="dashed", label="random", **line)
+    label = f"oracle (AURC {one.aurc_oracle:.3f})"
+    kept, risk = _percent(one.coverage), _percent(one.oracle)
+    axes.plot(kept, risk, linestyle="dotted", label=label, **line)
 
 
 def _draw_router(axes: Axes, name: str, one: RouterEvaluation, number: int, *, band: bool) -> None:

@@ -103,14 +103,16 @@ def what_happened(one: SubtaskRun) -> Iterator[str]:
         return
     for attempt in one.attempts:
         told = attempt.verdict or attempt.accepted is not None
-        if attempt.status != "ok" or attempt.purpose == "verify" or told:
+        if attempt.status != "ok" or attempt.purpose == "verify" or attempt.asked or told:
             yield _attempt_words(attempt)
     pauses = [moment for moment in one.timeline if moment.event == "paused"]
     if pauses:
         waited = seconds(sum(moment.seconds for moment in pauses))
         yield f"Asked again {len(pauses)} time{'s' * (len(pauses) > 1)}, after waiting {waited}."
     if one.escalated:
-        yield "Escalated: the cloud answered because the edge's answer was not accepted."
+        asked = any(attempt.asked for attempt in one.attempts)
+        why = "the edge asked for help" if asked else "the edge's answer was not accepted"
+        yield f"Escalated: the cloud answered because {why}."
     elif one.degraded:
         yield "Degraded: the edge answered although the cloud was wanted."
     elif one.decision and one.tier and one.tier != one.decision.tier:
@@ -126,6 +128,8 @@ def wait_s(one: SubtaskRun) -> float:
 
 def _attempt_words(attempt: Tries) -> str:
     name = f"{attempt.tier} ({attempt.model})"
+    if attempt.asked and attempt.status == "ok":
+        return f"{name} tried, and asked for help, for {dollars(attempt.cost_usd)}."
     if attempt.status == "refused":
         return _sentence(f"Not asked: {name}: {attempt.error or 'refused'}")
     if attempt.status == "failed":

@@ -1,4 +1,4 @@
-"""The report of `hybridflow evaluate`: how good one or more routers are, as one HTML file."""
+"""The report of `hybridflow evaluate` and `calibrate`: how good routers and signals are."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from langchain_hybridflow.report._markup import Html, tag
 from langchain_hybridflow.report._outputs import cleaned
 from langchain_hybridflow.report._page import figure, page, section, tiles
 from langchain_hybridflow.report._svg import inline_svg
+from langchain_hybridflow.report.confidence import (
+    ConfidenceEvaluation,
+    confidence_sections,
+    first_fault,
+    is_confidence,
+)
 
 __all__ = ["RouterEvaluation", "evaluation_html"]
 
@@ -116,10 +122,8 @@ class RouterEvaluation(_Figures):
         try:
             found = cls.model_validate(cleaned(value))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
             raise InputError(
-                f"This is not what hybridflow evaluate --json prints: {where}: {first['msg']}."
+                f"This is not what hybridflow evaluate --json prints: {first_fault(error)}."
             ) from error
         curve, count = found.curve, len(found.curve.cloud_share)
         others = (curve.low, curve.high, curve.oracle)
@@ -131,10 +135,13 @@ class RouterEvaluation(_Figures):
 
 
 def evaluation_html(evaluations: Mapping[str, Any], *, title: str = "") -> str:
-    """Draw evaluations of routers as one HTML page that loads nothing from elsewhere.
+    """Draw evaluations of routers, and of signals of confidence, as one HTML page.
+
+    The page loads nothing from elsewhere.
 
     Args:
-        evaluations: What `hybridflow evaluate --json` printed, by the router's name.
+        evaluations: What `hybridflow evaluate --json` or `hybridflow calibrate --json` printed, by
+            the name of the router or the signal.
         title: Of the page.
 
     Raises:
@@ -144,17 +151,30 @@ def evaluation_html(evaluations: Mapping[str, Any], *, title: str = "") -> str:
     """
     if not evaluations:
         raise ConfigurationError("A report needs at least one evaluation.")
-    read: dict[str, RouterEvaluation] = {}
+    routers: dict[str, RouterEvaluation] = {}
+    signals: dict[str, ConfidenceEvaluation] = {}
     for name, value in evaluations.items():
         try:
-            read[name] = RouterEvaluation.of(value)
+            if is_confidence(value):
+                signals[name] = ConfidenceEvaluation.of(value)
+            else:
+                routers[name] = RouterEvaluation.of(value)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-    names = list(read)
-    title = title or (f"Router {names[0]}" if len(names) == 1 else f"{len(names)} routers compared")
+    title = title or _title(list(routers), list(signals))
     header = tag("header", tag("p", "Evaluation", class_="kicker"), tag("h1", title))
     footer = tag("footer", "Made by hybridflow. This page loads nothing from elsewhere.")
-    return page(title, header, tag("main", *_sections(read)), footer)
+    sections = [*(_sections(routers) if routers else ()), *confidence_sections(signals)]
+    return page(title, header, tag("main", *sections), footer)
+
+
+def _title(routers: list[str], signals: list[str]) -> str:
+    if routers and signals:
+        return f"{len(routers) + len(signals)} evaluations"
+    kind, names = ("Router", routers) if routers else ("Confidence", signals)
+    if len(names) == 1:
+        return f"{kind} {names[0]}"
+    return f"{len(names)} {'routers' if routers else 'signals'} compared"
 
 
 def _sections(read: Mapping[str, RouterEvaluation]) -> Iterator[Html]:

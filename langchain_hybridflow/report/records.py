@@ -117,6 +117,7 @@ class Tries(BaseModel):
     accepted: bool | None = None
     score: float | None = None
     verdict: str | None = None
+    asked: bool = False
 
 
 class Decision(BaseModel):
@@ -198,8 +199,9 @@ class SubtaskRun(BaseModel):
 
     @property
     def escalated(self) -> bool:
-        """Whether the cloud answered because a verifier did not accept the edge's answer."""
-        return self.tier == "cloud" and any(one.accepted is False for one in self.attempts)
+        """Whether the cloud answered what the edge had tried: it asked, or a verifier said so."""
+        tries = self.attempts
+        return self.tier == "cloud" and any(one.asked or one.accepted is False for one in tries)
 
     @property
     def expected_usd(self) -> Mapping[TierName, Decimal | None]:

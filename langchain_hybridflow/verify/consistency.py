@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
+from langchain_core.messages import AIMessage
+
+from langchain_hybridflow.answer_or_ask import read_reply
 from langchain_hybridflow.calls.steps import Script
 from langchain_hybridflow.calls.verifying import Desk, Verdict, VerifyRequest, answer_text
 from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.sandbox.answers import extract_answer
 
-__all__ = ["SelfConsistency"]
+__all__ = ["SelfConsistency", "bare_answer", "draw_sample", "final_answer", "same_words"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,21 +62,83 @@ class SelfConsistency:
 
     def check(self, request: VerifyRequest, desk: Desk) -> Script[Verdict]:
         """Look at an answer."""
-        extract = self.extract or _plainly
-        given = extract(answer_text(request.answer))
-        options = dict(desk.options)
-        if self.temperature is not None:
-            options["temperature"] = self.temperature
+        extract = self.extract or same_words
+        given = extract(bare_answer(request.answer))
         wanted = self.agree * self.samples
         agreed = drawn = 0
         while agreed < wanted and agreed + self.samples - drawn >= wanted:
-            sample = yield from desk.ask("edge", list(request.messages), options=options)
             drawn += 1
-            agreed += extract(answer_text(sample.message)) == given
+            sample = yield from draw_sample(
+                request, desk, number=drawn, temperature=self.temperature
+            )
+            agreed += extract(sample) == given
         accept = agreed >= wanted
         reason = f"{agreed} of {drawn} samples agree (of {self.samples}, {wanted:g} must)"
         return Verdict(accept, score=agreed / drawn, reason=reason)
 
 
-def _plainly(text: str) -> str:
+def draw_sample(
+    request: VerifyRequest, desk: Desk, *, number: int, temperature: float | None
+) -> Script[str]:
+    """Buy another answer of the edge to the same prompt, and return it as `bare_answer` does.
+
+    Where the call or the model has a seed, each sample has another one: with the same they would
+    all be one and the same.
+
+    Args:
+        request: What was asked.
+        desk: Where it is bought, with the options of the call.
+        number: Of the sample, from 1.
+        temperature: Call option; `None` leaves that of the call.
+
+    Raises:
+        AttemptFailed: From the error of the model or of the budget.
+    """
+    options = dict(desk.options)
+    if temperature is not None:
+        options["temperature"] = temperature
+    seed = options.get("seed", vars(desk.buyer.models["edge"].model).get("seed"))
+    if type(seed) is int:
+        options["seed"] = seed + number
+    sample = yield from desk.ask("edge", list(request.messages), options=options)
+    return bare_answer(sample.message)
+
+
+def bare_answer(message: AIMessage) -> str:
+    """Return what an answer says without the thinking before it, tool calls as JSON.
+
+    Of a model that thinks between tags, or was trained to answer or ask, the answer that is looked
+    at may have been read already, and the samples have not. One that asks is left as it is: it
+    agrees with no answer.
+
+    Example:
+        >>> bare_answer(AIMessage("<think>6 * 7</think><answer>42</answer>"))
+        '42'
+    """
+    text = answer_text(message)
+    reply = read_reply(text)
+    return text if reply.asks else reply.answer or text
+
+
+def same_words(text: str) -> str:
+    """Return a text apart from case and white space.
+
+    Example:
+        >>> same_words("It  is Paris")
+        'it is paris'
+    """
     return " ".join(text.split()).casefold()
+
+
+def final_answer(text: str) -> str:
+    r"""Return what an answer gives as its final answer, apart from case and white space.
+
+    That is what stands between `<answer>` tags, behind the last `Answer:` or in the last
+    `\boxed{}`; all of it if there is none.
+
+    Example:
+        >>> final_answer("6 * 7 = 42.\nAnswer: 42"), final_answer("<answer>42</answer>")
+        ('42', '42')
+    """
+    said = read_reply(text).answer or text
+    return same_words(extract_answer(said) or said)

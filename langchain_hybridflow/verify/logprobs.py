@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, fsum
 from typing import Literal
 
 from langchain_hybridflow.calls.verifying import Verdict, VerifyRequest
 from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.verify.signals import TokenProbability
 
 __all__ = ["LogprobVerifier"]
 
@@ -18,7 +18,8 @@ class LogprobVerifier:
 
     That is the geometric mean of the probabilities that the model gave to its own tokens, the
     inverse of the answer's perplexity. It costs nothing. It says how sure the model was, not
-    whether it is right: find the threshold on answers of your own model.
+    whether it is right: find the threshold on answers of your own model, or let `hybridflow
+    calibrate` find one, for a `ConfidenceVerifier`.
 
     The edge model is asked with `logprobs=True` if it has that field, as the models of
     langchain-openai do; the server behind it may ignore that, or (as for some reasoning models)
@@ -56,10 +57,10 @@ class LogprobVerifier:
 
     def __call__(self, request: VerifyRequest) -> Verdict:
         """Look at an answer."""
-        if not request.logprobs:
-            reason = f"the provider sent no log-probabilities: {self.on_missing}"
+        found = TokenProbability().of(request)
+        if found.score is None:
+            reason = f"{found.reason}: {self.on_missing}"
             return Verdict(self.on_missing == "accept", reason=reason)
-        mean = exp(fsum(request.logprobs) / len(request.logprobs))
-        sign = ">=" if mean >= self.threshold else "<"
-        reason = f"mean token probability {mean:.3f} {sign} {self.threshold:g}"
-        return Verdict(mean >= self.threshold, score=mean, reason=reason)
+        sign = ">=" if found.score >= self.threshold else "<"
+        reason = f"{found.reason} {sign} {self.threshold:g}"
+        return Verdict(found.score >= self.threshold, score=found.score, reason=reason)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.learning import apgr, cpt, ece, gain_curve, measure
+from langchain_hybridflow.learning.metrics import aurc, risk_coverage
 
 EDGE = np.array([1.0, 0.0, 0.0, 1.0, 0.0])
 CLOUD = np.array([1.0, 1.0, 0.0, 0.0, 1.0])
@@ -86,3 +89,41 @@ def test_noise_of_the_ece_is_what_perfect_predictions_get_on_average() -> None:
 def test_curve_refuses_what_cannot_be_drawn(scores: np.ndarray) -> None:
     with pytest.raises(ConfigurationError):
         gain_curve(scores, EDGE[: len(scores)] if not len(scores) else EDGE, CLOUD)
+
+
+# -------------------------------------------------------------------------- risk and coverage
+
+
+def test_risk_at_each_coverage_is_that_of_a_hand_count() -> None:
+    coverage, risk = risk_coverage(np.array([0.9, 0.8, 0.7, 0.6]), np.array([1.0, 0, 1, 0]))
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert risk.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
+
+
+def test_aurc_of_equal_scores_is_the_share_of_wrong_answers() -> None:
+    assert aurc(np.zeros(10), np.arange(10) < 7) == pytest.approx(0.3)
+
+
+def test_aurc_of_equal_scores_is_the_mean_over_all_their_orders() -> None:
+    correct = np.array([1.0, 1.0, 0.0, 1.0, 0.0])
+    scores = np.array([0.9, 0.5, 0.5, 0.5, 0.1])
+    areas = []
+    for order in permutations([1, 2, 3]):
+        broken = scores.copy()
+        broken[list(order)] += [0.02, 0.01, 0.0]
+        areas.append(aurc(broken, correct))
+    assert aurc(scores, correct) == pytest.approx(np.mean(areas))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))
+def test_nothing_has_less_risk_than_knowing_which_answers_are_right(
+    rows: list[tuple[float, bool]],
+) -> None:
+    scores, correct = np.array(rows, dtype=float).T
+    assert aurc(correct, correct) <= aurc(scores, correct) + 1e-12
+
+
+def test_calibration_error_of_probabilities_is_that_of_a_hand_count() -> None:
+    said = np.array([0.05, 0.05, 0.95, 0.95])
+    found = np.array([0.0, 0.0, 1.0, 0.0])
+    assert ece(said, found, lowest=0.0) == pytest.approx((0.05 + 0.45) / 2)

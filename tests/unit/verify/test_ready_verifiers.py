@@ -282,7 +282,14 @@ def test_samples_are_drawn_with_the_options_of_the_call() -> None:
     assert asked.invoke(PROMPT, seed=7, temperature=0.0).text == "yes"
     first, sample = asked.edge.call_kwargs  # type: ignore[attr-defined]
     assert first == {"max_tokens": 50, "seed": 7, "temperature": 0.0}
-    assert sample == {"max_tokens": 50, "seed": 7, "temperature": 0.9}
+    assert sample == {"max_tokens": 50, "seed": 8, "temperature": 0.9}
+
+
+def test_samples_have_seeds_of_their_own_where_the_call_has_one() -> None:
+    asked = model(SelfConsistency(samples=3, agree=1), edge=["a"] * 4, cloud=[])
+    asked.invoke(PROMPT, seed=7)
+    seeds = [options["seed"] for options in asked.edge.call_kwargs]  # type: ignore[attr-defined]
+    assert seeds == [7, 8, 9, 10]
 
 
 def test_samples_count_against_the_budget() -> None:
