@@ -25,6 +25,9 @@ hypothesis.settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"),
 )
 
+# These want torch, which has an environment of its own: tests/integration/test_rl.py runs them.
+collect_ignore = [] if importlib.util.find_spec("trl") else ["rl"]
+
 
 @pytest.fixture(scope="session")
 def require() -> Callable[..., None]:

@@ -23,7 +23,7 @@ def environment(require: Callable[..., None]) -> Callable[[str], Path]:
 
     def find(name: str) -> Path:
         python = interpreter(name)
-        require(str(python or f".envs/{name}"), "run `make environments`")
+        require(str(python or f".envs/{name}"), f"run `make .envs/{name}`")
         assert python is not None
         return python
 
