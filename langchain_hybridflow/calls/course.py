@@ -119,7 +119,7 @@ class Course:
             return self.messages
         messages, stays = self.core.handed_over(self.messages, reply, request=self.request)
         self._note(stays)
-        return messages if len(messages) > len(self.messages) else self.messages
+        return self.messages if messages == self.messages else messages
 
     def _note(self, fact: str) -> None:
         if fact:

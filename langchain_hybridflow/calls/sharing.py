@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
@@ -56,7 +57,21 @@ def handed_over(
     verdict = ask_policy(policy, replace(request, prompt=f"{request.prompt}\n{note}"))
     if "cloud" not in verdict:
         return list(messages), f"the edge's notes stay: {verdict.reason}"
-    return [*messages, HumanMessage(note)], ""
+    return _with_note(messages, note), ""
+
+
+def _with_note(messages: Sequence[BaseMessage], note: str) -> list[BaseMessage]:
+    """Put the notes below the question: many servers refuse two messages of one speaker."""
+    *before, last = messages
+    if not isinstance(last, HumanMessage):
+        return [*messages, HumanMessage(note)]
+    content = last.content
+    below: str | list[str | dict[str, Any]] = (
+        f"{content}\n\n{note}"
+        if isinstance(content, str)
+        else [*content, {"type": "text", "text": note}]
+    )
+    return [*before, last.model_copy(update={"content": below})]
 
 
 def summary_of(text: str, *, max_chars: int = SUMMARY_CHARS) -> str:

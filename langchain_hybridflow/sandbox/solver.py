@@ -25,6 +25,8 @@ __all__ = ["Assignment", "Mention", "between", "mentions", "read_assignment", "r
 _MAX_QUESTION_CHARS: Final = 20_000
 _RESULT: Final = re.compile(r'<result subtask="([^"\n]{1,32})">\n?')
 _SUBTASK: Final = re.compile(r'<subtask id="[^"\n]{1,32}" role="(\w+)">\n?')
+# What another model has tried; it is not what is asked, and it may be wrong.
+_NOTES: Final = re.compile(r"<attempt>.*?</attempt>", re.DOTALL)
 # What may stand between the name of a quantity and the subtask it is taken from.
 _REFERENCE: Final = re.compile(
     r"[\s,(]*(?:(?:is|from|in|as|by|of|with)\s+)*(?:the\s+)?(?:result\s+of\s+)?"
@@ -73,6 +75,7 @@ def read_assignment(text: str) -> Assignment:
         >>> read_assignment("What is 6 * 7?").target
         'sum-1'
     """
+    text = _NOTES.sub("", text)
     # The last one: a question or a result may quote a prompt.
     opening = next(reversed(list(_SUBTASK.finditer(text))), None)
     question = between(text, "<question>", "</question>")
