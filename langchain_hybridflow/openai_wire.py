@@ -125,6 +125,8 @@ class ChatRequest(BaseModel):
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     n: int | None = Field(default=None, ge=1, le=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
     @property
     def include_usage(self) -> bool:
@@ -143,12 +145,14 @@ class ChatRequest(BaseModel):
         """Return the call options that were given, by the names that LangChain models use."""
         given = {
             "frequency_penalty": self.frequency_penalty,
+            "logprobs": self.logprobs or None,
             "max_tokens": self.max_completion_tokens or self.max_tokens,
             "presence_penalty": self.presence_penalty,
             "response_format": self.response_format,
             "seed": self.seed,
             "stop": [self.stop] if isinstance(self.stop, str) else self.stop,
             "temperature": self.temperature,
+            "top_logprobs": self.top_logprobs if self.logprobs else None,
             "top_p": self.top_p,
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -194,12 +198,15 @@ def error_body(message: str, *, kind: str, code: str | None = None) -> dict[str,
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def completion(message: AIMessage, head: Head, **more: object) -> dict[str, object]:
+def completion(
+    message: AIMessage, head: Head, *, logprobs: bool = False, **more: object
+) -> dict[str, object]:
     """Return a whole answer; without a `usage` field if the model did not say what it used.
 
     Args:
         message: What the model answered.
         head: Its id, time and model.
+        logprobs: Whether the log-probabilities of its tokens go along, if the model told them.
         **more: Further fields of the answer, beyond OpenAI's own.
     """
     text = _encodable(str(message.text))
@@ -208,7 +215,8 @@ def completion(message: AIMessage, head: Head, **more: object) -> dict[str, obje
     if calls:
         answer |= {"content": text or None, "tool_calls": calls}
     reason = _finish_reason(message.response_metadata, has_tool_calls=bool(calls))
-    choice = {"index": 0, "message": answer, "logprobs": None, "finish_reason": reason}
+    likely = _logprobs(message) if logprobs else None
+    choice = {"index": 0, "message": answer, "logprobs": likely, "finish_reason": reason}
     usage = {} if message.usage_metadata is None else {"usage": _usage(message.usage_metadata)}
     return head.wrap("chat.completion", choices=[choice], **usage, **more)
 
@@ -218,6 +226,7 @@ async def completion_events(
     head: Head,
     *,
     include_usage: bool,
+    logprobs: bool = False,
     ending: Callable[[Mapping[str, Any]], Mapping[str, object]] | None = None,
 ) -> AsyncIterator[dict[str, object]]:
     """Yield the events of a streamed answer: role, text and tool calls, finish reason, usage.
@@ -226,6 +235,7 @@ async def completion_events(
         chunks: The model's own stream. A model that cannot stream sends one whole message.
         head: What every event repeats.
         include_usage: End with the usage, if the model says what it used.
+        logprobs: Whether the log-probabilities of tokens go along, if the model tells them.
         ending: Makes further fields of the last event from the metadata of the whole answer.
     """
     usage: UsageMetadata | None = None
@@ -240,7 +250,8 @@ async def completion_events(
         has_tool_calls = has_tool_calls or bool(calls)
         delta = {"content": str(chunk.text)} if chunk.text else {}
         if delta or calls:
-            yield _event(head, delta | ({"tool_calls": calls} if calls else {}))
+            likely = _logprobs(chunk) if logprobs else None
+            yield _event(head, delta | ({"tool_calls": calls} if calls else {}), logprobs=likely)
     more = ending(metadata) if ending else {}
     finish = _event(head, {}, _finish_reason(metadata, has_tool_calls=has_tool_calls))
     if include_usage and usage is not None:
@@ -250,9 +261,21 @@ async def completion_events(
         yield {**finish, **more}
 
 
-def _event(head: Head, delta: Mapping[str, object], reason: str | None = None) -> dict[str, object]:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+def _event(
+    head: Head,
+    delta: Mapping[str, object],
+    reason: str | None = None,
+    *,
+    logprobs: Mapping[str, Any] | None = None,
+) -> dict[str, object]:
+    choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
     return head.wrap("chat.completion.chunk", choices=[choice])
+
+
+def _logprobs(message: BaseMessage) -> Mapping[str, Any] | None:
+    """Find the log-probabilities of a message's tokens; models tell them in OpenAI's own form."""
+    told = message.response_metadata.get("logprobs")
+    return told if isinstance(told, Mapping) else None
 
 
 def _tool_calls(message: BaseMessage) -> list[dict[str, Any]]:

@@ -118,9 +118,10 @@ PARTS = (
         "routing",
         "Routers and policies",
         "A router picks the tier of a call, with a reason; a policy says before it which tiers may "
-        "see it. A router of your own is a class with one method, `route`.",
-        ("routing",),
-        "Router RouteRequest RouteDecision DefaultRouter DifficultyRouter UtilityRouter "
+        "see it. A router of your own is a class with one method, `route`. With `SelfRouter` the "
+        "edge answers or asks: [Self-routing](../self-routing.md).",
+        ("routing", "answer_or_ask"),
+        "Router RouteRequest RouteDecision DefaultRouter SelfRouter DifficultyRouter UtilityRouter "
         "ThresholdRouter CappedRouter AlwaysEdge AlwaysCloud RandomRouter KeepLocal Verdict "
         "PlanRouter Predictor Prediction",
     ),
@@ -132,6 +133,14 @@ PARTS = (
         ("learning", "profiling", "profiling.scoring"),
         "profile_questions profile_plans load_dataset train evaluate tune LearnedRouter "
         "OnlineRouter check_drift check_gate evaluate_policy",
+    ),
+    Part(
+        "posttrain",
+        "Post-training",
+        "Teach a model of your own when to ask (extra `rl`): [how to](../posttrain.md).",
+        ("posttrain",),
+        "PosttrainSettings posttrain PosttrainResult GAPGTrainer GAPGConfig CloudAnswers "
+        "verifier_of AnswerVerifier Ruling RewardScheme PromptFilter",
     ),
     Part(
         "verify",
@@ -160,10 +169,12 @@ PARTS = (
     Part(
         "sandbox",
         "Sandbox",
-        "Problems with exact answers and two models that solve them, offline; and a server that "
-        "offers any chat models in OpenAI's format, with faults on demand (extra `sandbox`).",
-        ("sandbox", "sandbox.server"),
+        "Problems with exact answers and two models that solve them, offline; a real, small model "
+        "(extra `tiny`); and a server that offers any chat models in OpenAI's format, with faults "
+        "on demand (extra `sandbox`).",
+        ("sandbox", "sandbox.server", "sandbox.tiny"),
         "sandbox_edge sandbox_cloud SANDBOX_PRICES generate_problems is_correct "
+        "generate_puzzles is_solved sandbox_tiny_edge TinyChatModel "
         "running_server serve Fault Faults",
     ),
     Part(

@@ -1,4 +1,4 @@
-"""The command line `hybridflow`: demo, ask, plan, train, evaluate, router, budget and sandbox.
+"""The command line `hybridflow`: demo, ask, plan, train, posttrain, evaluate, router, and others.
 
 Exit codes: 0 all went well; 1 the run failed, or its answer is incomplete; 2 the command cannot
 work as it was given; 130 it was interrupted with Ctrl-C.

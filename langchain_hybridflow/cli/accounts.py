@@ -73,6 +73,8 @@ def _about(row: AccountRow) -> Iterator[str]:
         yield f"  {row.window}{ends}"
     if row.price is not None:
         yield f"  price {row.price:.3g} per USD"
+    if row.gauge is not None:
+        yield f"  {row.gauge.share:.1%} of {row.gauge.prompts:,}, cap {row.gauge.max_share:.3%}"
 
 
 def title(row: AccountRow, *, most: int = 60) -> str:

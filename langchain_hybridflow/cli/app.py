@@ -9,10 +9,12 @@ import typer
 
 from langchain_hybridflow.cli.ask import ask
 from langchain_hybridflow.cli.budget import budget
+from langchain_hybridflow.cli.calibrate import calibrate
 from langchain_hybridflow.cli.demo import demo
 from langchain_hybridflow.cli.display import INTERRUPTED, say_error
 from langchain_hybridflow.cli.evaluate import evaluate
 from langchain_hybridflow.cli.plan import plan
+from langchain_hybridflow.cli.posttrain import posttrain
 from langchain_hybridflow.cli.profile import profile
 from langchain_hybridflow.cli.report import report
 from langchain_hybridflow.cli.router import router
@@ -37,6 +39,8 @@ app.command()(plan)
 app.command()(profile)
 app.command()(train)
 app.command()(evaluate)
+app.command()(calibrate)
+app.command()(posttrain)
 app.command()(report)
 app.add_typer(sandbox, name="sandbox")
 app.add_typer(budget, name="budget")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langchain_hybridflow.budget.share import SHARE_BURST
 from langchain_hybridflow.cli.display import (
     FAILED,
     INTERRUPTED,
@@ -34,7 +35,7 @@ Question = Annotated[
 ]
 
 
-ROUTERS = ("default", "difficulty", "threshold", "always-edge", "always-cloud", "random")
+ROUTERS = ("default", "difficulty", "threshold", "self", "always-edge", "always-cloud", "random")
 """The routing policies that can be chosen by name."""
 
 
@@ -51,6 +52,15 @@ def ask(
         int | None, typer.Option(min=0, help="Hard limit of prompt and answer tokens.")
     ] = None,
     max_cloud_calls: Annotated[int | None, typer.Option(min=0, help="Hard limit.")] = None,
+    max_cloud_share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE", help="Hard limit of the share of subtasks, in 0..1, in the cloud."
+        ),
+    ] = None,
+    share_burst: Annotated[
+        int, typer.Option(min=1, help="Cloud calls in a row that the share allows.")
+    ] = SHARE_BURST,
     deadline_s: Annotated[float | None, typer.Option(help="Seconds for the whole run.")] = None,
     timeout_s: Annotated[float, typer.Option(help="Seconds for each model call.")] = 120.0,
     router: Annotated[
@@ -122,6 +132,8 @@ def ask(
             "limit_usd": limit_usd,
             "max_cloud_tokens": max_cloud_tokens,
             "max_cloud_calls": max_cloud_calls,
+            "max_cloud_share": max_cloud_share,
+            "share_burst": share_burst,
             "deadline_s": deadline_s,
         },
         prices=read_prices(price or ()),

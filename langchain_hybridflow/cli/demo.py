@@ -34,6 +34,16 @@ def demo(
     at_once: Annotated[
         int, typer.Option(min=1, max=64, help="Problems under way at once, each on its own edge.")
     ] = 8,
+    puzzles: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2_000,
+            show_default=False,
+            help="How many to put to a real small model that asks when it had better; by default "
+            "five for each problem. 0 leaves that part out.",
+        ),
+    ] = None,
     picture: Annotated[Path, typer.Option(help="Where the picture goes.")] = PICTURE,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object instead, and no picture.")
@@ -45,8 +55,12 @@ def demo(
 
     The problems are told in natural language and have exact answers, so accuracy is measured.
     The models are simulated: they see nothing but their prompts, and err as real ones do.
+
+    Then puzzles are put to a real language model on the edge, which says itself when to ask. It is
+    small, and comes with this package; it needs the extra `tiny`.
     """
     from langchain_hybridflow.cli.experiment import Experiment, run
+    from langchain_hybridflow.cli.selfstage import asking_json
 
     experiment = Experiment(
         problems=problems,
@@ -54,9 +68,11 @@ def demo(
         limit_usd=_limit(limit_usd, problems),
         time_scale=time_scale,
         at_once=at_once,
+        puzzles=puzzles,
     )
     if as_json:
-        print_json(run(experiment).to_json())
+        found = run(experiment).to_json()
+        print_json(found | {"self_routing": asking_json(experiment.asking)})
         return
     from langchain_hybridflow.cli.stage import present
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from langchain_hybridflow.budget import Budget
+from langchain_hybridflow.cli.selftrial import HELD_OUT, AskingExperiment
 from langchain_hybridflow.cli.trials import Trial, World, try_all
 from langchain_hybridflow.sandbox import Problem, generate_problems
 
@@ -30,6 +31,8 @@ class Experiment:
         limit_usd: What HybridFlow may spend on all of them.
         time_scale: Speed of the models; 1 is real time.
         at_once: Problems under way at once.
+        puzzles: Number of puzzles of the experiment with a real model; `None` is five for each
+            problem, 0 leaves it out.
     """
 
     problems: int
@@ -37,6 +40,7 @@ class Experiment:
     limit_usd: Decimal
     time_scale: float
     at_once: int
+    puzzles: int | None = None
 
     @property
     def world(self) -> World:
@@ -48,12 +52,23 @@ class Experiment:
         """The problems; the same seed gives the same ones on every machine."""
         return generate_problems(self.problems, seed=self.seed)
 
+    @cached_property
+    def asking(self) -> AskingExperiment:
+        """The experiment with a real model on the edge."""
+        return AskingExperiment(
+            puzzles=min(5 * self.problems if self.puzzles is None else self.puzzles, HELD_OUT),
+            seed=self.seed,
+            time_scale=self.time_scale,
+            at_once=self.at_once,
+        )
+
     @property
     def command(self) -> str:
         """The command that repeats it."""
+        puzzles = "" if self.puzzles is None else f" --puzzles {self.puzzles}"
         return (
             f"hybridflow demo --problems {self.problems} --seed {self.seed} "
-            f"--limit-usd {self.limit_usd.normalize():f} --time-scale {self.time_scale:g}"
+            f"--limit-usd {self.limit_usd.normalize():f} --time-scale {self.time_scale:g}{puzzles}"
         )
 
 

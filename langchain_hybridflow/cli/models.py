@@ -5,6 +5,7 @@ openai:gpt-4.1                        OpenAI; the key is in OPENAI_API_KEY
 ollama:llama3.2:3b                    Ollama on this machine
 http://localhost:8000/v1#my-model     any OpenAI-compatible server; its key in HYBRIDFLOW_API_KEY
 sandbox                               the offline sandbox's own model for the place it is used in
+sandbox:tiny                          a real small language model, which knows a few puzzles
 anthropic:claude-...                  any provider that the package `langchain` knows
 ```
 """
@@ -30,7 +31,7 @@ __all__ = ["FORMS", "ModelSpec", "read_prices"]
 
 FORMS: Final = (
     "openai:NAME, ollama:NAME, PROVIDER:NAME, http://HOST:PORT/v1#NAME for any "
-    "OpenAI-compatible server, or sandbox"
+    "OpenAI-compatible server, sandbox, or sandbox:tiny"
 )
 
 _OLLAMA_URL: Final = "http://localhost:11434/v1"
@@ -72,6 +73,10 @@ class ModelSpec:
         provider, colon, name = text.partition(":")
         if not (colon and name and provider.replace("_", "").replace("-", "").isalnum()):
             raise ModelSpecError(f"{text!r} does not name a model. Write {FORMS}.")
+        if provider == "sandbox" and name != "tiny":
+            raise ModelSpecError(
+                f"The sandbox has no model {name!r}. Write sandbox or sandbox:tiny."
+            )
         if provider == "ollama":
             return cls("ollama", name, _OLLAMA_URL)
         return cls(provider, name)
@@ -127,15 +132,23 @@ class ModelSpec:
 
         Raises:
             ModelSpecError: A key or a package is missing, or the provider is unknown.
+            MissingExtraError: The extra `tiny` is not installed.
         """
         if self.provider == "sandbox":
-            from langchain_hybridflow.sandbox import sandbox_cloud, sandbox_edge
-
-            make = sandbox_edge if place == "edge" else sandbox_cloud
-            return make(seed=seed, time_scale=time_scale)
+            return self._build_sandbox(place, time_scale=time_scale, seed=seed)
         if self.provider in ("openai", "ollama", "http"):
             return self._build_openai(environ, timeout_s)
         return self._build_by_provider(timeout_s)
+
+    def _build_sandbox(self, place: str, *, time_scale: float, seed: int) -> BaseChatModel:
+        from langchain_hybridflow.sandbox import sandbox_cloud, sandbox_edge
+
+        if self.name == "tiny":
+            from langchain_hybridflow.sandbox.tiny import sandbox_tiny_edge
+
+            return sandbox_tiny_edge(seed=seed, time_scale=time_scale)
+        make = sandbox_edge if place == "edge" else sandbox_cloud
+        return make(seed=seed, time_scale=time_scale)
 
     def _build_openai(self, environ: Mapping[str, str], timeout_s: float) -> BaseChatModel:
         from langchain_openai import ChatOpenAI

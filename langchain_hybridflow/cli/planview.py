@@ -76,7 +76,7 @@ class PlanView:
                 self._know(subtask)
         else:
             line = self._lines[event["subtask_id"]]
-            if kind in ("routed", "redirected"):
+            if kind in ("asked", "routed", "redirected"):
                 line.tier = event["tier"]
                 line.reason = event["reason"] or line.reason
             elif kind == "started":

@@ -57,6 +57,7 @@ class CommandSettings:
         dropped = {_EITHER[name] for name in given.keys() & _EITHER.keys()}
         kept = {name: value for name, value in file.items() if name not in dropped}
         values = known | kept | dict(given)
+        _check_own(values)
         for name in ("lora", "trainer"):  # an option changes one line of the file's table
             if isinstance(file.get(name), Mapping) and isinstance(given.get(name), Mapping):
                 values[name] = {**file[name], **given[name]}
@@ -89,6 +90,18 @@ class CommandSettings:
             )
         told = {name: value for name, value in self.values.items() if name not in _OWN}
         return PosttrainSettings.from_mapping(told)
+
+
+def _check_own(values: Mapping[str, Any]) -> None:
+    """Make sure that the command's own settings are of their kind; a file may say anything."""
+    cloud, price, speed = (values[name] for name in _OWN)
+    prices = [price] if isinstance(price, str) else price
+    if not (cloud is None or isinstance(cloud, str)):
+        raise ConfigurationError(f"cloud must be text, not {cloud!r}.")
+    if not (isinstance(prices, list) and all(isinstance(one, str) for one in prices)):
+        raise ConfigurationError(f'price must be texts such as ["MODEL=IN,OUT"], not {price!r}.')
+    if isinstance(speed, bool) or not isinstance(speed, int | float) or not speed >= 0:
+        raise ConfigurationError(f"time_scale must be a number >= 0, not {speed!r}.")
 
 
 def _defaults() -> dict[str, Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_hybridflow.cli.display import reports_errors
+from langchain_hybridflow.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
 
 __all__ = ["sandbox"]
 
 _EXAMPLES = """\
-Serving sandbox-edge and sandbox-cloud at {base_url} (Ctrl-C stops it). Try:
+Serving {names} at {base_url} (Ctrl-C stops it). Try:
 
 hybridflow ask {question} \\
   --edge '{base_url}#sandbox-edge' \\
@@ -45,20 +50,28 @@ def serve(
         float | None, typer.Option(help="Stop after so many seconds without a request.")
     ] = None,
 ) -> None:
-    """Serve sandbox-edge and sandbox-cloud in OpenAI's format, on 127.0.0.1 only."""
+    """Serve the sandbox's models in OpenAI's format, on 127.0.0.1 only.
+
+    They are sandbox-edge and sandbox-cloud, which are simulated, and sandbox-tiny, a real small
+    language model, if the extra `tiny` is installed.
+    """
     from langchain_hybridflow.cli.trials import typical
     from langchain_hybridflow.sandbox import generate_problems, sandbox_cloud, sandbox_edge
     from langchain_hybridflow.sandbox.server import create_app
     from langchain_hybridflow.sandbox.server import serve as serve_app
+    from langchain_hybridflow.sandbox.tiny import sandbox_tiny_edge
 
-    models = (
-        sandbox_edge(seed=seed, time_scale=time_scale),
-        sandbox_cloud(seed=seed, time_scale=time_scale),
-    )
-    app = create_app({model.model_name: model for model in models})
+    models = [make(seed=seed, time_scale=time_scale) for make in (sandbox_edge, sandbox_cloud)]
+    served: dict[str, BaseChatModel] = {model.model_name: model for model in models}
+    with suppress(MissingExtraError):
+        tiny = sandbox_tiny_edge(seed=seed, time_scale=time_scale)
+        served[tiny.model_name] = tiny
+    app = create_app(served)
+    *names, last = served
     example = shlex.quote(typical(generate_problems(20)).question)
 
     def announce(base_url: str) -> None:
-        typer.echo(_EXAMPLES.format(base_url=base_url, question=example))
+        said = f"{', '.join(names)} and {last}"
+        typer.echo(_EXAMPLES.format(names=said, base_url=base_url, question=example))
 
     serve_app(app, port=port, on_ready=announce, max_idle_s=max_idle_s)

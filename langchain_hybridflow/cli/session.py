@@ -31,6 +31,7 @@ from langchain_hybridflow.routing import (
     DifficultyRouter,
     RandomRouter,
     Router,
+    SelfRouter,
     ThresholdRouter,
 )
 from langchain_hybridflow.sandbox import SANDBOX_PRICES
@@ -172,6 +173,7 @@ def _router(name: str, seed: int) -> Router:
         "default": DefaultRouter(),
         "difficulty": DifficultyRouter(),
         "threshold": ThresholdRouter(seed=seed),
+        "self": SelfRouter(),
         "always-edge": AlwaysEdge(),
         "always-cloud": AlwaysCloud(),
         "random": RandomRouter(seed=seed),
@@ -224,6 +226,8 @@ def _tell(event: Mapping[str, Any], elapsed_s: float) -> None:
     """Tell one event in one line."""
     from rich.text import Text
 
+    if event["event"] == "draft":  # a word or two of what may be void
+        return
     console = screen(stderr=True)
     line = Text(f"{elapsed_s:6.1f} s  ", style="dim")
     line.append(one_line(hide_keys(_words(event))), style="not dim")
@@ -249,4 +253,6 @@ def _words(event: Mapping[str, Any]) -> str:
         return f"{subtask_id} done by {event['tier']} ({cost}): {last_line(event['answer'])}"
     if kind == "started":
         return f"{subtask_id} asks {event['tier']}"
+    if kind == "asked":
+        return f"{subtask_id} goes on to {event['tier']}: {event['reason']}"
     return f"{subtask_id} {kind} to {event['tier']}: {event['reason']}"

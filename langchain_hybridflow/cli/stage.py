@@ -15,6 +15,7 @@ from langchain_hybridflow.cli.display import dollars, is_interactive, screen
 from langchain_hybridflow.cli.experiment import APPROACHES, Experiment, Findings, run
 from langchain_hybridflow.cli.live import LiveRun, drawn_live
 from langchain_hybridflow.cli.planview import PlanView, last_line
+from langchain_hybridflow.cli.selfstage import present_asking
 from langchain_hybridflow.cli.trials import World, interval, typical
 from langchain_hybridflow.errors import MissingExtraError
 from langchain_hybridflow.plan import Plan
@@ -69,6 +70,7 @@ def present(experiment: Experiment, *, picture: Path) -> None:
     console.print(_budget_table(findings))
     console.print()
     _draw(console, shown, findings, picture)
+    present_asking(console, experiment.asking, live=live)
     console.print(f"The same again:\n  {experiment.command}")
     console.print("Your own models: hybridflow ask --help")
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_hybridflow.budget import Budget, usage_of
 from langchain_hybridflow.chat_models import RoutedChatModel
@@ -100,6 +100,7 @@ class Trial:
 
 
 Answer = Callable[[Problem], Awaitable[Outcome]]
+QuestionT = TypeVar("QuestionT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +192,8 @@ class World:
 
 async def try_all(
     name: str,
-    answer: Answer,
-    problems: Sequence[Problem],
+    answer: Callable[[QuestionT], Awaitable[Outcome]],
+    problems: Sequence[QuestionT],
     *,
     at_once: int,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
@@ -200,7 +201,7 @@ async def try_all(
     """Answer all problems, so many at a time."""
     free = asyncio.Semaphore(at_once)
 
-    async def one(problem: Problem) -> Outcome:
+    async def one(problem: QuestionT) -> Outcome:
         async with free:
             outcome = await answer(problem)
         on_outcome(outcome)

@@ -25,20 +25,30 @@ from langchain_hybridflow.sandbox.profiles import (
     SANDBOX_PRICES,
     TierProfile,
 )
+from langchain_hybridflow.sandbox.puzzles import (
+    PUZZLE_KINDS,
+    Puzzle,
+    generate_puzzles,
+    is_solved,
+)
 
 __all__ = [
     "CLOUD_PROFILE",
     "EDGE_PROFILE",
     "KINDS",
+    "PUZZLE_KINDS",
     "SANDBOX_PRICES",
     "Problem",
+    "Puzzle",
     "SandboxChatModel",
     "Step",
     "TierProfile",
     "draft_plan",
     "extract_answer",
     "generate_problems",
+    "generate_puzzles",
     "is_correct",
+    "is_solved",
     "sandbox_cloud",
     "sandbox_edge",
 ]

@@ -275,7 +275,8 @@ async def _whole(
     with _refusing_failures():
         answering = asked.bound(model).ainvoke(_prompt(asked), **asked.options())
         answer = await unless_gone(request.receive, answering)
-    body = json.dumps(completion(answer, head), ensure_ascii=False).encode()
+    told = completion(answer, head, logprobs=bool(asked.logprobs))
+    body = json.dumps(told, ensure_ascii=False).encode()
     return _each(body[: len(body) // 2], body[len(body) // 2 :])
 
 
@@ -290,7 +291,10 @@ async def _stream(
     async def events() -> AsyncGenerator[bytes]:
         every = _after(first, chunks)
         try:
-            async for event in completion_events(every, head, include_usage=asked.include_usage):
+            events_of = completion_events(
+                every, head, include_usage=asked.include_usage, logprobs=bool(asked.logprobs)
+            )
+            async for event in events_of:
                 yield sse(event)
         except Exception as error:  # noqa: BLE001 - the server's border: the client is told
             yield sse(error_body(_describe(error), kind="server_error", code="server_error"))

@@ -13,6 +13,7 @@ __all__ = ["extract_answer", "matches"]
 _MARK: Final = re.compile(
     r"answer(?:\*\*)?[ \t]*(?::|=|is\b:?)[ \t*]*([^\s*][^\n]*)", re.IGNORECASE
 )
+_TAGGED: Final = re.compile(r"<answer>\s*([^<\s][^<\n]*)</answer>")
 _BOXED: Final = re.compile(r"\\boxed\{([^{}\n]*)\}")
 # A text of up to so many words may be a bare answer; a longer one is prose that was cut off.
 _MAX_WORDS: Final = 4
@@ -22,8 +23,8 @@ _TOLERANCE: Final = Decimal("0.005")
 def extract_answer(text: str) -> str | None:
     r"""Return what a model's text gives as its answer, or None if it gives none.
 
-    The last `Answer: ...` counts, else the last `\boxed{...}`; a text of a few words without
-    either is itself the answer.
+    The last `<answer>...</answer>` counts, else the last `Answer: ...`, else the last
+    `\boxed{...}`; a text of a few words without any is itself the answer.
 
     Example:
         >>> extract_answer("6 * 4 = 24.\nAnswer: 24")
@@ -31,7 +32,7 @@ def extract_answer(text: str) -> str | None:
         >>> extract_answer("I had to stop before the end, because ran out of the tokens") is None
         True
     """
-    for pattern in (_MARK, _BOXED):
+    for pattern in (_TAGGED, _MARK, _BOXED):
         found = [match[1] for match in pattern.finditer(text)]
         if found:
             return _bare(found[-1])

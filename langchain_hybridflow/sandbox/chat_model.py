@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,12 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import Field
 
+from langchain_hybridflow.sandbox.certainty import (
+    felt_chance,
+    how_sure,
+    question_before,
+    token_logprobs,
+)
 from langchain_hybridflow.sandbox.language import Value
 from langchain_hybridflow.sandbox.operations import Unsolvable
 from langchain_hybridflow.sandbox.planning import planning_question, write_plan
@@ -37,10 +43,19 @@ class _Reply:
     tokens: tuple[str, ...]
     finish_reason: str
     usage: UsageMetadata
+    logprobs: tuple[dict[str, Any], ...] | None = None
 
     @property
     def text(self) -> str:
         return "".join(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a model has to say, and what it takes the chances of its steps for."""
+
+    text: str
+    chances: tuple[float, ...] = ()
 
 
 class SandboxChatModel(BaseChatModel):
@@ -48,8 +63,10 @@ class SandboxChatModel(BaseChatModel):
 
     A step fails with a probability that grows with its difficulty and with the number of steps
     that the prompt asks for; a failed step has a plausible wrong result, with which the model goes
-    on. The same prompt always gets the same answer, as with temperature 0. A prompt that the
-    model cannot read is answered with "I do not know"; no prompt makes it raise.
+    on. The same prompt always gets the same answer, as with temperature 0; with a `temperature`
+    above 0 and a `seed`, as call options, it is the same for the same seed. A prompt that the
+    model cannot read is answered with "I do not know"; no prompt makes it raise. Asked after its
+    answer for a line `CONFIDENCE: n`, it says how sure it is, and that is too sure.
 
     Args:
         tier_profile: Skill, speed and price.
@@ -59,6 +76,8 @@ class SandboxChatModel(BaseChatModel):
             plans of weak models are.
         max_tokens: The longest answer, in tokens; a longer one is cut. Also an argument of each
             call.
+        logprobs: Whether answers come with the log-probabilities of their tokens, as
+            `response_metadata["logprobs"]`, in OpenAI's form. Also an argument of each call.
 
     Example:
         >>> sandbox_cloud(time_scale=0).invoke("What is 6 * 7?").text
@@ -70,6 +89,7 @@ class SandboxChatModel(BaseChatModel):
     time_scale: float = Field(default=1.0, ge=0)
     malformed_rate: float = Field(default=0.0, ge=0, le=1)
     max_tokens: int | None = Field(default=None, gt=0)
+    logprobs: bool = False
 
     @property
     def model_name(self) -> str:
@@ -195,7 +215,8 @@ class SandboxChatModel(BaseChatModel):
     def _reply(
         self, messages: Sequence[BaseMessage], *, stop: Sequence[str] | None = None, **kwargs: Any
     ) -> _Reply:
-        text = self._answer(messages)
+        sample = _sample(kwargs)
+        text = self._work_out(messages, sample=sample).text if sample else self._answer(messages)
         cuts = [text.index(mark) for mark in stop or () if mark and mark in text]
         tokens = tokenize(text[: min(cuts)] if cuts else text)
         limit = kwargs.get("max_tokens") or kwargs.get("max_completion_tokens") or self.max_tokens
@@ -207,7 +228,11 @@ class SandboxChatModel(BaseChatModel):
             output_tokens=len(sent),
             total_tokens=prompt_tokens + len(sent),
         )
-        return _Reply(sent, "length" if is_cut else "stop", usage)
+        reason = "length" if is_cut else "stop"
+        if not kwargs.get("logprobs", self.logprobs):
+            return _Reply(sent, reason, usage)
+        chances = self._work_out(messages, sample=sample).chances
+        return _Reply(sent, reason, usage, tuple(token_logprobs(sent, chances)))
 
     def _result(self, reply: _Reply) -> ChatResult:
         message = AIMessage(
@@ -228,42 +253,67 @@ class SandboxChatModel(BaseChatModel):
         return ChatGenerationChunk(message=message)
 
     def _metadata(self, reply: _Reply) -> dict[str, Any]:
-        return {"model_name": self.tier_profile.name, "finish_reason": reply.finish_reason}
+        told = {"model_name": self.tier_profile.name, "finish_reason": reply.finish_reason}
+        if reply.logprobs is None:
+            return told
+        return told | {"logprobs": {"content": list(reply.logprobs)}}
 
     def _answer(self, messages: Sequence[BaseMessage]) -> str:
         """Return the whole text that the model has to say to a prompt."""
+        return self._work_out(messages).text
+
+    def _work_out(self, messages: Sequence[BaseMessage], *, sample: str = "") -> _Said:
+        before = question_before(messages)
+        if before is not None:
+            return _Said(how_sure(self._to_problem(before).chances or (0.5,)))
+        return self._to_problem(messages, sample=sample)
+
+    def _to_problem(self, messages: Sequence[BaseMessage], *, sample: str = "") -> _Said:
         prompt = "\n\n".join(f"{message.type}: {message.text}" for message in messages)
         question = planning_question(messages)
         if question is not None:
             rng = self._rng(prompt, "plan")
-            return write_plan(question, rng=rng, malformed_rate=self.malformed_rate)
+            return _Said(write_plan(question, rng=rng, malformed_rate=self.malformed_rate))
         human = [message.text for message in messages if message.type == "human"]
         text = human[-1] if human else ""
         try:
-            return self._solve(read_assignment(text), prompt=prompt, question=text)
+            return self._solve(read_assignment(text), prompt=prompt + sample, question=text)
         except Unsolvable:
-            return DO_NOT_KNOW
+            return _Said(DO_NOT_KNOW, (0.0,))
 
-    def _solve(self, assignment: Assignment, *, prompt: str, question: str) -> str:
+    def _solve(self, assignment: Assignment, *, prompt: str, question: str) -> _Said:
         program, target = assignment.program, assignment.program[assignment.target]
         steps_at_once = len(program.needed(target.name, given=assignment.given))
+        chances: list[float] = []
 
         def slip(node: Node, args: tuple[Value, ...], value: Value) -> Value:
             rng = self._rng(prompt, node.name)
             rate = success_rate(
                 self.tier_profile.skill, node.difficulty, steps_at_once=steps_at_once
             )
-            return value if rng.random() < rate else plausible_mistake(node, args, value, rng)
+            right = rng.random() < rate
+            doubt = self._rng(prompt, f"{node.name}/doubt")
+            chances.append(felt_chance(rate, right=right, rng=doubt))
+            return value if right else plausible_mistake(node, args, value, rng)
 
         workings = evaluate(program, target.name, given=assignment.given, slip=slip)
         value = workings[-1].value if workings else assignment.given[target.name]
         if self.tier_profile.thorough and not assignment.is_subtask and len(workings) > 1:
-            return write_long_answer(workings, program=program, question=question)
-        return write_answer(workings, target=target, value=value)
+            text = write_long_answer(workings, program=program, question=question)
+        else:
+            text = write_answer(workings, target=target, value=value)
+        return _Said(text, tuple(chances))
 
     def _rng(self, prompt: str, purpose: str) -> random.Random:
         # A text seed is hashed with SHA-512 by random itself: the same in every process.
         return random.Random(f"{self.seed}/{self.tier_profile.name}/{purpose}/{prompt}")
+
+
+def _sample(options: Mapping[str, Any]) -> str:
+    """Name the sample that the options of a call ask for; empty for the likeliest answer."""
+    if not options.get("temperature") or options.get("seed") is None:
+        return ""
+    return f"/sample {options['seed']}"
 
 
 def sandbox_edge(

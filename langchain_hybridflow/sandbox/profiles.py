@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_hybridflow.budget import Price
 
-__all__ = ["CLOUD_PROFILE", "EDGE_PROFILE", "SANDBOX_PRICES", "TierProfile"]
+__all__ = ["CLOUD_PROFILE", "EDGE_PROFILE", "SANDBOX_PRICES", "TINY_NAME", "TierProfile"]
 
 
 class TierProfile(BaseModel):
@@ -62,7 +62,13 @@ CLOUD_PROFILE: Final = TierProfile(
 )
 """Like a flagship model behind an API."""
 
+TINY_NAME: Final = "sandbox-tiny"
+"""The real language model of `langchain_hybridflow.sandbox.tiny`, which costs nothing."""
+
 SANDBOX_PRICES: Final[Mapping[str, Price]] = MappingProxyType(
-    {profile.name: profile.price for profile in (EDGE_PROFILE, CLOUD_PROFILE)}
+    {
+        **{profile.name: profile.price for profile in (EDGE_PROFILE, CLOUD_PROFILE)},
+        TINY_NAME: Price.FREE,
+    }
 )
 """What the models of the sandbox cost, for `Budget(prices=...)`."""

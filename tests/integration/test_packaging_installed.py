@@ -25,6 +25,7 @@ NOT_IN_BASE = (
     "langserve",
     "matplotlib",
     "numpy",
+    "onnxruntime",
     "opentelemetry",
     "psycopg",
     "pyarrow",
@@ -33,7 +34,10 @@ NOT_IN_BASE = (
     "sklearn",
     "skops",
     "starlette",
+    "tokenizers",
     "torch",
+    "transformers",
+    "trl",
     "uvicorn",
 )
 
@@ -50,7 +54,9 @@ PROMISES = {
     "otel": "from langchain_hybridflow.telemetry import Telemetry; Telemetry()",
     "plot": "from langchain_hybridflow.report._ink import new_figure; new_figure(1, 1)",
     "sandbox": "import langchain_hybridflow.sandbox.server",
+    "rl": "from langchain_hybridflow.posttrain._trl import check_installed as c; c()",
     "serve": "import langchain_hybridflow.serving",
+    "tiny": "from langchain_hybridflow.sandbox.tiny import sandbox_tiny_edge as e; e()",
     "redis": REDIS,
     "postgres": POSTGRES,
 }
@@ -117,7 +123,9 @@ def test_demo_runs_in_base(environment: Environment, tmp_path: Path) -> None:
     done = hybridflow(environment("base"), *demo, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "HybridFlow" in done.stdout
-    assert "langchain-hybridflow[plot]" in " ".join((done.stdout + done.stderr).split())
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "langchain-hybridflow[plot]" in said
+    assert "langchain-hybridflow[tiny]" in said
 
 
 def test_question_is_answered_in_base(environment: Environment, tmp_path: Path) -> None:
@@ -145,7 +153,7 @@ def test_missing_extra_is_named_in_base(
 def test_extra_brings_what_it_promises(
     extra: str, environment: Environment, tmp_path: Path
 ) -> None:
-    python = environment("serve" if extra == "serve" else "lowest")
+    python = environment(extra if extra in {"rl", "serve"} else "lowest")
     done = run(python, "-c", PROMISES[extra], cwd=tmp_path)
     if extra in NO_SERVER and done.returncode:
         assert "langchain_hybridflow.errors.LedgerUnavailable" in done.stderr

@@ -87,6 +87,45 @@ def test_options_hold_nothing_that_was_not_given() -> None:
     assert request().options() == {}
 
 
+def test_logprobs_are_options_only_when_they_are_wanted() -> None:
+    assert request(logprobs=True, top_logprobs=0).options() == {"logprobs": True, "top_logprobs": 0}
+    assert request(logprobs=False, top_logprobs=3).options() == {}
+
+
+@pytest.mark.parametrize("count", [-1, 21])
+def test_number_of_likely_tokens_that_openai_refuses_is_refused(count: int) -> None:
+    with pytest.raises(ValidationError):
+        request(logprobs=True, top_logprobs=count)
+
+
+LIKELY = {"content": [{"token": "4", "logprob": -0.1, "bytes": [52], "top_logprobs": []}]}
+
+
+@pytest.mark.parametrize(("wanted", "sent"), [(True, LIKELY), (False, None)])
+def test_logprobs_of_an_answer_are_sent_when_they_are_wanted(wanted: bool, sent: Any) -> None:
+    message = AIMessage("4", response_metadata={"logprobs": LIKELY})
+    choices: Any = completion(message, HEAD, logprobs=wanted)["choices"]
+    assert choices[0]["logprobs"] == sent
+
+
+@pytest.mark.parametrize("told", [None, "yes", [1]])
+def test_logprobs_in_no_form_of_openais_are_left_out(told: Any) -> None:
+    message = AIMessage("4", response_metadata={"logprobs": told})
+    choices: Any = completion(message, HEAD, logprobs=True)["choices"]
+    assert choices[0]["logprobs"] is None
+
+
+@pytest.mark.parametrize(("wanted", "sent"), [(True, LIKELY), (False, None)])
+async def test_logprobs_of_a_stream_go_with_their_chunk(wanted: bool, sent: Any) -> None:
+    async def stream() -> AsyncIterator[BaseMessage]:
+        yield AIMessageChunk("4", response_metadata={"logprobs": LIKELY})
+        yield AIMessageChunk("2")
+
+    told = completion_events(stream(), HEAD, include_usage=False, logprobs=wanted)
+    found = [event["choices"][0]["logprobs"] async for event in told]  # type: ignore[index]
+    assert found == [None, sent, None, None]
+
+
 def test_one_stop_string_becomes_a_list() -> None:
     assert request(stop="END").options() == {"stop": ["END"]}
 

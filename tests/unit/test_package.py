@@ -20,7 +20,7 @@ NAME = ROOT.name
 # Ground floor first. A module imports only from floors below its own, and from its own part;
 # parts that share a floor do not know each other.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"delimiters", "errors", "leaving"}),
+    frozenset({"answer_or_ask", "delimiters", "errors", "leaving"}),
     frozenset({"openai_wire", "plan", "telemetry"}),
     frozenset({"budget"}),
     frozenset({"routing", "sandbox"}),
@@ -30,6 +30,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"planner"}),
     frozenset({"agents", "graph"}),
     frozenset({"profiling", "report", "serving"}),
+    frozenset({"posttrain"}),
     frozenset({"cli", "testing"}),
 )
 FLOOR_OF = {part: number for number, parts in enumerate(FLOORS) for part in parts}

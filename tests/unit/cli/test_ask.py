@@ -60,6 +60,15 @@ def test_json_is_one_object_and_nothing_else(hybridflow: Run) -> None:
     assert Decimal(str(found["budget"]["usd"]["spent"])) == Decimal(found["cost_usd"]) > 0
 
 
+def test_real_small_model_answers_or_asks(hybridflow: Run, require: Callable[..., None]) -> None:
+    require("onnxruntime", "install the extra tiny")
+    models = ("--edge", "sandbox:tiny", "--cloud", "sandbox", "--time-scale", "0")
+    found = answered(hybridflow("ask", "What is 2 + 3?", *models, "--router", "self", "--json"))
+    assert found["models"]["edge"] == "sandbox-tiny"
+    assert found["totals"]["edge"]["output_tokens"] > 0
+    assert not any(tag in found["answer"] for tag in ("<think>", "<answer>", "<unknown>"))
+
+
 def test_question_is_read_from_stdin(hybridflow: Run) -> None:
     found = answered(hybridflow("ask", *SANDBOX, "--json", stdin=PROBLEM.question))
     assert is_correct(PROBLEM, found["answer"])
@@ -69,9 +78,11 @@ def test_question_is_read_from_stdin(hybridflow: Run) -> None:
     ("options", "calls"),
     [
         (("--router", "always-edge"), 0),
+        (("--router", "self"), 0),  # the simulated edge never asks
         (("--max-cloud-calls", "1"), 1),
         (("--limit-usd", "0"), 0),
         (("--max-cloud-tokens", "0"), 0),
+        (("--max-cloud-share", "0", "--share-burst", "1"), 1),
     ],
 )
 def test_cloud_is_held_to_what_was_allowed(

@@ -71,6 +71,25 @@ def test_show_tells_all_numbers_in_80_columns(hybridflow: Run, store: str) -> No
     ]
 
 
+def test_show_tells_a_share_of_cloud_calls(hybridflow: Run, store: str) -> None:
+    capped = Budget(max_cloud_share=0.25, share_burst=4, store=store, name="capped")
+    for number in range(3):
+        run = capped.start_run(str(number))
+        amounts = Amounts(cloud_calls=1) if number == 0 else Amounts()
+        run.commit(run.reserve("call/0", amounts), amounts)
+    capped.close()
+    shown = hybridflow("budget", "show", "--store", store)
+    assert "capped cloud-share" in shown.stdout
+    assert "33.3% of 3, cap 25.000%" in shown.stdout
+    found = json.loads(hybridflow("budget", "show", "--store", store, "--json").stdout)
+    (row,) = [one for one in found["accounts"] if one["scope"] == "cloud-share"]
+    assert (row["cloud_share"]["remaining"], row["cloud_share"]["prompts"]) == (3, 3)
+    hybridflow("budget", "reset", "--store", store, "--name", "capped", "--yes")
+    found = json.loads(hybridflow("budget", "show", "--store", store, "--json").stdout)
+    (row,) = [one for one in found["accounts"] if one["scope"] == "cloud-share"]
+    assert row["cloud_share"]["remaining"] == 4
+
+
 @pytest.mark.usefixtures("budget")
 def test_show_is_json_when_it_is_asked_for(hybridflow: Run, store: str) -> None:
     found = json.loads(hybridflow("budget", "show", "--store", store, "--json").stdout)

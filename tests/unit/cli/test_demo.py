@@ -13,7 +13,7 @@ import pytest
 from typer.testing import Result
 
 Run = Callable[..., Result]
-QUICK = ("--problems", "4", "--time-scale", "0")
+QUICK = ("--problems", "4", "--puzzles", "2", "--time-scale", "0")
 
 
 def figures(result: Result) -> dict[str, Any]:
@@ -42,6 +42,49 @@ def test_json_is_one_object_with_all_figures(hybridflow: Run) -> None:
     found = figures(hybridflow("demo", *QUICK, "--json"))
     assert [one["name"] for one in found["approaches"]] == ["edge only", "cloud only", "HybridFlow"]
     assert {one["problems"] for one in found["approaches"]} == {4}
+
+
+def test_second_part_is_a_table_of_its_own(hybridflow: Run, tmp_path: Path) -> None:
+    short = ("--problems", "1", "--time-scale", "0")
+    result = hybridflow("demo", *short, "--picture", str(tmp_path / "demo.png"))
+    first, second = result.stdout.split("A real language model on the edge")
+    assert "HybridFlow" in first
+    for text in ("5 puzzles", "random offload", "SelfRouter", "thinks:", "The same again"):
+        assert text in second
+
+
+def test_first_part_is_the_same_with_and_without_the_second(hybridflow: Run) -> None:
+    without = figures(hybridflow("demo", *QUICK, "--puzzles", "0", "--json"))
+    with_it = figures(hybridflow("demo", *QUICK, "--puzzles", "3", "--json"))
+    keys = ("correct", "cloud_calls", "cloud_tokens", "cost_usd")
+    for found in (without, with_it):
+        found["approaches"] = [[one[key] for key in keys] for one in found["approaches"]]
+    assert without["self_routing"] is None
+    assert with_it["self_routing"]["puzzles"] == 3
+    assert with_it["approaches"] == without["approaches"]
+    assert with_it["budgets"] == without["budgets"]
+
+
+def test_second_part_gives_the_same_answers_again(hybridflow: Run) -> None:
+    def answers() -> list[Any]:
+        found = figures(hybridflow("demo", *QUICK, "--puzzles", "6", "--json"))["self_routing"]
+        keys = ("name", "correct", "cloud_share", "cost_usd")
+        return [[one[key] for key in keys] for one in found["approaches"]]
+
+    assert answers() == answers()
+
+
+def test_second_part_is_left_out_in_a_line_without_its_extra(
+    hybridflow: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = hybridflow("demo", *QUICK, "--picture", str(tmp_path / "demo.png"))
+    assert (result.exit_code, result.stderr) == (0, "")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("Left out")]
+    assert "pip install 'langchain-hybridflow[tiny]'" in line
+    assert "SelfRouter" not in result.stdout
+    found = figures(hybridflow("demo", *QUICK, "--json"))
+    assert "langchain-hybridflow[tiny]" in found["self_routing"]["left_out"]
 
 
 def test_budget_is_kept_at_every_limit_and_agrees_with_the_reports(hybridflow: Run) -> None:

@@ -70,6 +70,18 @@ def test_sandbox_is_the_model_of_its_place(place: Any, name: str) -> None:
     assert model.model_name == name
 
 
+def test_sandboxs_real_model_is_the_same_in_both_places(require: Any) -> None:
+    require("onnxruntime", "install the extra tiny")
+    model: Any = ModelSpec.parse("sandbox:tiny").build("edge", seed=2, time_scale=0)
+    assert (model.model_name, model.time_scale) == ("sandbox-tiny", 0)
+    assert model.beyond.seed == 2
+
+
+def test_sandbox_model_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ModelSpecError, match="sandbox:tiny"):
+        ModelSpec.parse("sandbox:huge")
+
+
 def test_openai_model_needs_its_key() -> None:
     with pytest.raises(ModelSpecError, match="OPENAI_API_KEY"):
         ModelSpec.parse("openai:gpt-4.1").build("cloud", environ={})

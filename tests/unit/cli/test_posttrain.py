@@ -17,6 +17,7 @@ from typer.testing import Result
 
 from langchain_hybridflow.cli import app
 from langchain_hybridflow.cli.posttrainfile import CommandSettings, read_options, to_toml
+from langchain_hybridflow.errors import ConfigurationError
 from langchain_hybridflow.posttrain import PosttrainSettings
 
 Run = Callable[..., Result]
@@ -27,6 +28,22 @@ CLOUD = ("--cloud", "http://127.0.0.1:9/v1#big")
 
 def told(result: Result) -> str:
     return " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"cloud": 5}, "cloud must be text"),
+        ({"price": 5}, "price must be texts"),
+        ({"price": [5]}, "price must be texts"),
+        ({"time_scale": "fast"}, "time_scale must be a number"),
+    ],
+)
+def test_file_is_refused_when_a_setting_of_the_command_is_of_another_kind(
+    own: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        CommandSettings.of(own, {})
 
 
 @pytest.fixture

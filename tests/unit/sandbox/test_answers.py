@@ -20,6 +20,8 @@ from langchain_hybridflow.sandbox.answers import extract_answer, matches
         (r"Thus \boxed{42}.", "42"),
         ("42", "42"),
         ("answer = 2024-05-03", "2024-05-03"),
+        ("<think>6*7=42</think><answer>42</answer>", "42"),
+        ("<think>The answer is 41.</think><answer> (3+5)*3 </answer>", "(3+5)*3"),
     ],
 )
 def test_extract_answer_finds_the_answer(text: str, answer: str) -> None:
@@ -37,6 +39,7 @@ def test_extract_answer_returns_none_when_the_text_was_cut_before_it(text: str) 
 def test_extract_answer_stays_quick_when_the_text_is_made_to_be_slow() -> None:
     started = time.perf_counter()
     extract_answer("answer:" + " " * 1_000_000 + "\n" + "answer " * 100_000)
+    extract_answer("<answer>" + " " * 1_000_000 + "<answer>" * 100_000)
     assert time.perf_counter() - started < 5
 
 
