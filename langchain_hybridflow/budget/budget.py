@@ -26,6 +26,7 @@ from langchain_hybridflow.budget.opened import opened_ledger
 from langchain_hybridflow.budget.pacing import Pacer, Pacing
 from langchain_hybridflow.budget.price_table import PriceTable
 from langchain_hybridflow.budget.pricing import Price
+from langchain_hybridflow.budget.prompts import RefillTrial
 from langchain_hybridflow.budget.run import RunBudget
 from langchain_hybridflow.budget.scopes import (
     RUN_KEEP_S,
@@ -206,6 +207,7 @@ class Budget(ShownBudget):
         )
         # Of all runs that are held in nothing else.
         self._book = AccountBook((self._entry, *self._buckets))
+        self._trial = RefillTrial() if self._caps_share else None
         if self._caps_share:
             as_refillable(self.ledger)
         self._allowed = account_entry(
@@ -302,6 +304,7 @@ class Budget(ShownBudget):
             alerts=self._alerts,
             publisher=self._publisher,
             untold=self._untold,
+            trial=self._trial,
         )
 
     def _checked_liftable(self, names: Sequence[str] | None) -> tuple[str, ...] | None:

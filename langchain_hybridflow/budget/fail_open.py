@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 _KNOWN: Final = 1_024
 _AT_ONCE: Final = 16
+_MOST_PROMPTS: Final = 1_024
+"""Prompts that are counted late; those beyond are not, so that buckets fill more slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,9 @@ class FailOpenLedger(ScriptedLedger):
     on. If the process ends before, it is lost to the store: a warning in the log says how much
     is not booked whenever the store goes, and so does `status()`.
 
-    The cap is for the whole life of this object: an unsteady store does not renew it.
+    The cap is for the whole life of this object: an unsteady store does not renew it. A share of
+    cloud calls is not checked without the store; of the prompts that are answered meanwhile, the
+    first 1,024 count.
 
     Args:
         ledger: The store.
@@ -370,7 +374,9 @@ class FailOpenLedger(ScriptedLedger):
         except LedgerUnavailable:
             with self._lock:
                 known = refill_id in self._late
-                self._late[refill_id] = _Late(refill_id, (), None, refills)
+                waiting = sum(1 for late in self._late.values() if late.refills)
+                if refills and waiting < _MOST_PROMPTS:
+                    self._late[refill_id] = _Late(refill_id, (), None, refills)
             return not known
         return counted
 

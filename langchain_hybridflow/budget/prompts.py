@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os import urandom
 
 from langchain_hybridflow.budget.accounts import BookEntry
 from langchain_hybridflow.budget.share import Refill
 from langchain_hybridflow.budget.twins import Ask, Script
 from langchain_hybridflow.budget.untold import Untold
 
-__all__ = ["Prompts"]
+__all__ = ["Prompts", "RefillTrial"]
 
 
 class Prompts:
@@ -46,3 +47,25 @@ class Prompts:
         self._counted.add(owner)
         refill_id = f"{self._refills[0].key}/{self._run_id}/{owner}"
         yield from self._untold.telling(Ask("refill", (refill_id, self._refills)))
+
+
+class RefillTrial:
+    """Finds out, once in the life of a budget, whether its store can count prompts at all.
+
+    Before anything is bought: a store that cannot would say so when the first answer, paid for,
+    is to be counted, and that answer would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._passed = False
+
+    def passing(self) -> Script[None]:
+        """Refill no account, unless that was done before.
+
+        Raises:
+            ConfigurationError: The store cannot count prompts as it is.
+            LedgerUnavailable: It does not answer.
+        """
+        if not self._passed:
+            yield Ask("refill", (f"trial/{urandom(16).hex()}", ()))
+            self._passed = True

@@ -19,7 +19,7 @@ from langchain_hybridflow.budget.allowance import (
 from langchain_hybridflow.budget.holds import Holds, accounts_now
 from langchain_hybridflow.budget.ledger import AsyncFromSync, Ledger
 from langchain_hybridflow.budget.pacing import Pacer
-from langchain_hybridflow.budget.prompts import Prompts
+from langchain_hybridflow.budget.prompts import Prompts, RefillTrial
 from langchain_hybridflow.budget.refusals import exceeded, may_be_lifted
 from langchain_hybridflow.budget.snapshot import BudgetSnapshot, split
 from langchain_hybridflow.budget.tally import Tally
@@ -76,6 +76,7 @@ class RunBudget:
         alerts: Alerts | None = None,
         publisher: Publisher | None = None,
         untold: Untold | None = None,
+        trial: RefillTrial | None = None,
     ) -> None:
         self._run_id = run_id
         self._ledger = ledger
@@ -99,6 +100,7 @@ class RunBudget:
         self._publisher = publisher
         self._holds = Holds(self._untold, publisher, ttl_s=lease_ttl_s)
         self._prompts = Prompts(run_id, book.entries, self._untold)
+        self._trial = trial
         self._earmarks: dict[str, Lease] = {}
         self._renewed_at: dict[str, float] = {}
 
@@ -135,6 +137,7 @@ class RunBudget:
 
         Raises:
             BudgetExceeded: If it would pass a limit; nothing is held then.
+            ConfigurationError: If a share is capped, and the store cannot count prompts.
             LedgerError: If the id is open with other amounts, or was settled before.
             LedgerUnavailable: If the store of the ledger does not answer. Should it have granted
                 the call unheard, that is given back as soon as it answers.
@@ -310,6 +313,8 @@ class RunBudget:
 
     def _reserving(self, lease_id: str, amounts: Amounts) -> Script[Lease]:
         full_id = self._lease_prefix + lease_id
+        if self._trial is not None:
+            yield from self._trial.passing()
         if not amounts:
             yield from self._renewing()
             return Lease(full_id, amounts, (), float("inf"))

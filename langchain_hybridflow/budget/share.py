@@ -277,12 +277,14 @@ class RefillableLedger(Protocol):
 
         Args:
             refill_id: Identity of the prompt, remembered as long as a settled lease, among these.
-            refills: What it gives, to each account once.
+            refills: What it gives, to each account once. To none is a trial: the id is remembered,
+                and whatever keeps this ledger from counting prompts is found before they are.
 
         Returns:
             Whether this call did it; `False`, and nothing changes, if it was done before.
 
         Raises:
+            ConfigurationError: The store cannot count prompts as it is.
             LedgerError: An account is named twice, or the id is that of an open lease.
             LedgerUnavailable: If the store does not answer.
         """

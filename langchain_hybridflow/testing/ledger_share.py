@@ -91,6 +91,14 @@ class LedgerShareConformance(LedgerCase):
         granted = [reserve(ledger, f"c{number}", _ONE, _BUCKET) for number in range(3)]
         assert [isinstance(one, Lease) for one in granted] == [True, True, False]
 
+    def test_refill_changes_no_account_when_it_names_none(self, ledger: Any) -> None:
+        """A budget tries that out before it buys anything."""
+        self._spend(ledger, 1)
+        before = ledger.snapshot([_BUCKET])
+        assert ledger.refill("trial", []) is True
+        assert ledger.refill("trial", []) is False
+        assert ledger.snapshot([_BUCKET]) == before
+
     def test_refill_does_not_count_what_is_held(self, ledger: Any) -> None:
         """It may be given back, and the bucket would be more than full."""
         reserve(ledger, "held", _ONE, _BUCKET)

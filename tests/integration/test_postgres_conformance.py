@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from itertools import count
+from urllib.parse import urlencode
 
 import hypothesis
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from langchain_hybridflow import Budget, RoutedChatModel
 from langchain_hybridflow.budget import NOTHING, Account, Amounts, Limits, Refill
 from langchain_hybridflow.budget.rules import OnExpiry
 from langchain_hybridflow.budget.stores.postgres import PostgresLedger
+from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.routing import AlwaysCloud
 from langchain_hybridflow.testing import (
     LedgerConformance,
     LedgerShareConformance,
     ManualClock,
+    ScriptedChatModel,
     ledger_state_machine,
 )
 from tests.integration.postgres_server import PostgresServer
@@ -77,6 +83,43 @@ def test_tables_without_the_function_get_it_at_the_first_refill(
     assert ledger.snapshot([account])[0].used == NOTHING
     assert ledger.reconcile().differences == ()
     ledger.close()
+
+
+def test_cap_on_old_tables_is_refused_before_a_call_when_the_user_may_not_add_to_them(
+    postgres_server: PostgresServer,
+) -> None:
+    """After it, the answer would be paid for and lost."""
+    namespace, user = fresh("older"), fresh("guest")
+    owner = PostgresLedger(postgres_server.url, namespace=namespace)
+    owner.snapshot([Account("any", "any")])
+    owner.close()
+    with psycopg.connect(postgres_server.url) as connection:
+        connection.execute(f'DROP FUNCTION "{namespace}".refill')
+        connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'guest'")
+        connection.execute(f'GRANT USAGE ON SCHEMA "{namespace}" TO {user}')
+        connection.execute(f'GRANT ALL ON ALL TABLES IN SCHEMA "{namespace}" TO {user}')
+    url = make_conninfo(postgres_server.url, user=user, password="guest")
+    ledger = PostgresLedger(as_url(url), namespace=namespace)
+    cloud = ScriptedChatModel(responses=["cloud"])
+    model = RoutedChatModel(
+        edge=ScriptedChatModel(responses=["edge"]),
+        cloud=cloud,
+        router=AlwaysCloud(),
+        budget=Budget(max_cloud_share=0.5, ledger=ledger),
+    )
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"Let its owner make one call"):
+            model.invoke("?")
+    assert cloud.calls == []
+    uncapped = Budget(max_cloud_calls=5, ledger=ledger).start_run()
+    uncapped.commit(uncapped.reserve("a", Amounts(cloud_calls=1)), Amounts(cloud_calls=1))
+    ledger.close()
+
+
+def as_url(conninfo: str) -> str:
+    parts = conninfo_to_dict(conninfo)
+    place = f"{parts.pop('host')}:{parts.pop('port')}/{parts.pop('dbname')}"
+    return f"postgresql://{parts.pop('user')}:{parts.pop('password')}@{place}?{urlencode(parts)}"
 
 
 def has_refill(url: str, namespace: str) -> bool:

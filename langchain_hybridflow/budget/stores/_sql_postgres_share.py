@@ -11,6 +11,7 @@ from langchain_hybridflow.budget.stores._sql_postgres_connections import Query
 from langchain_hybridflow.budget.stores._sql_postgres_functions import REFILL
 from langchain_hybridflow.budget.stores._sql_postgres_schema import adding, in_schema
 from langchain_hybridflow.budget.stores._sql_postgres_steps import Steps, array, indexed
+from langchain_hybridflow.errors import ConfigurationError
 
 __all__ = ["PostgresAllSteps"]
 
@@ -52,5 +53,13 @@ class PostgresAllSteps(PostgresAdminSteps):
         self._sql["refill"] = in_schema(_REFILL, self._namespace)
         ((found,),) = yield Query(_THERE, (f'"{self._namespace}".refill',))
         if not found:
-            yield Query(adding("refill", REFILL, self._namespace), None)
+            try:
+                yield Query(adding("refill", REFILL, self._namespace), None)
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"A cap on the share of cloud calls needs a function that is not in the schema "
+                    f"{self._namespace!r}: an earlier version of langchain-hybridflow made it, and "
+                    f"this user may not add to it. Let its owner make one call under a budget with "
+                    f"max_cloud_share, or leave the cap out. {error}"
+                ) from error
         self._refills = True

@@ -416,6 +416,38 @@ def test_what_was_spent_without_the_store_counts_when_it_is_back() -> None:
     assert (gauge.prompts, gauge.cloud_calls) == (5, 3)
 
 
+def test_prompts_that_wait_for_the_store_are_not_kept_without_end() -> None:
+    """What is not counted only fills the bucket more slowly."""
+    ledger = OutageLedger()
+    budget = Budget(
+        max_cloud_share=0.5,
+        ledger=ledger,
+        on_store_failure="open",
+        fail_open_limit=Limits(cloud_calls=2),
+    )
+    ledger.state = "down"
+    answers(budget, "e" * 1_100)
+    ledger.state = "up"
+    budget.close()
+    gauge = budget.start_run().snapshot().cloud_share
+    assert gauge is not None
+    assert gauge.prompts == 1_024
+
+
+def test_nothing_is_bought_when_the_store_cannot_count_prompts() -> None:
+    """An answer that cannot be counted would be paid for and lost."""
+
+    class Old(MemoryLedger):
+        def refill(self, refill_id: str, refills: Any) -> bool:
+            raise ConfigurationError("old tables")
+
+    budget = Budget(max_cloud_share=0.5, ledger=Old())
+    for amounts in (EDGE, CLOUD):
+        with pytest.raises(ConfigurationError, match="old tables"):
+            budget.start_run().reserve("call/0", amounts)
+    assert budget.snapshot()["cloud_share"]["held"] == 0
+
+
 def test_ledger_that_cannot_refill_is_refused() -> None:
     """One that somebody wrote before there were shares."""
     names = ("now", "reserve", "extend", "commit", "release", "expire", "snapshot", "swap_note")
