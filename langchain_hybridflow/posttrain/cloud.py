@@ -91,6 +91,31 @@ class _Loop:
             self._thread.dismiss_before_exit()
 
 
+class _UnderWay:
+    """The calls that are being made, and how many have ended; a refused one is none."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.ended = 0
+        self._bell = asyncio.Event()
+
+    async def __aenter__(self) -> None:
+        self.calls += 1
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.calls -= 1
+        if kind is None:
+            self.ended += 1
+        # A refusal gives nothing back; only the last one tells those who wait that nothing will.
+        if kind is None or not self.calls:
+            self._bell.set()
+            self._bell = asyncio.Event()
+
+    async def another_has_ended(self) -> None:
+        """Wait until a call ends, or none is left."""
+        await self._bell.wait()
+
+
 @dataclass(slots=True, kw_only=True, weakref_slot=True)
 class CloudAnswers:
     """The cloud model as a training sees it: prompts in, answers out, `None` where there is none.
@@ -208,11 +233,12 @@ class CloudAnswers:
 
     async def _buy(self, missing: Mapping[str, Sequence[BaseMessage]]) -> dict[str, str]:
         free = asyncio.Semaphore(self.parallel)
+        under_way = _UnderWay()
         found: dict[str, str] = {}
 
         async def one(key: str, messages: Sequence[BaseMessage]) -> None:
             async with free:
-                text = await self._ask(key, messages)
+                text = await self._ask_when_there_is_room(key, messages, under_way)
             if text is not None:
                 found[key] = text
 
@@ -225,14 +251,28 @@ class CloudAnswers:
             await asyncio.gather(*tasks, return_exceptions=True)
         return found
 
+    async def _ask_when_there_is_room(
+        self, key: str, messages: Sequence[BaseMessage], under_way: _UnderWay
+    ) -> str | None:
+        """Ask, and if the budget refuses, again when another call has given back what it held.
+
+        A call holds what it can cost at worst. So a refusal beside other calls says nothing of
+        what will be left; one that stands alone does.
+        """
+        while self.exhausted is None:
+            seen = under_way.ended
+            try:
+                async with under_way:
+                    return await self._ask(key, messages)
+            except BudgetExceeded as refusal:
+                if not under_way.calls and under_way.ended == seen:
+                    self._refused(refusal)
+                elif under_way.ended == seen:
+                    await under_way.another_has_ended()
+        return None
+
     async def _ask(self, key: str, messages: Sequence[BaseMessage]) -> str | None:
-        if self.exhausted is not None:
-            return None
-        try:
-            bought = await self._asker.ask("cloud", messages, options=self.options)
-        except BudgetExceeded as refusal:
-            self._refused(refusal)
-            return None
+        bought = await self._asker.ask("cloud", messages, options=self.options)
         usd = bought.attempt.cost_usd
         self.counts.usd = None if usd is None or self.counts.usd is None else self.counts.usd + usd
         if bought.text is None:

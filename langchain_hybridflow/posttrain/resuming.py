@@ -25,6 +25,7 @@ _SAME: Final = (
     "lora",
     "prompts_per_step",
     "group",
+    "learning_rate",  # that of the checkpoint would be taken, in silence
     "seed",
 )
 

@@ -111,6 +111,12 @@ def build_trainer(
             f"is, or choose the method task."
         )
     items = read_items(settings.data, seed=settings.seed)
+    if len(items) < settings.prompts_per_step:
+        raise ConfigurationError(
+            f"{settings.data} has {len(items)} prompts, and a step takes "
+            f"{settings.prompts_per_step}: not one step could be made. Set prompts_per_step "
+            f"(--prompts-per-step) to {len(items)} or less, or give more data."
+        )
     verifier = verifier_of(settings.verifier)
     Path(settings.out).mkdir(parents=True, exist_ok=True)
     tokenizer = _read_model(AutoTokenizer.from_pretrained, settings.model, padding_side="left")
@@ -202,7 +208,9 @@ def _write_model(
     from langchain_hybridflow.posttrain.finishing import finish_model
 
     raw = Path(settings.out) / ".trained"
-    shutil.rmtree(raw, ignore_errors=True)
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(raw, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()  # nobody writes into what is being removed
     trainer.save_model(str(raw))
     trainer.accelerator.wait_for_everyone()
     if not trainer.accelerator.is_main_process:

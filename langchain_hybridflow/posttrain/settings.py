@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, Final
 
@@ -32,6 +33,29 @@ _COUNTS = (
     "log_every",
 )
 _DEFAULT_RHO = 3 / 7
+_KINDS: Final[dict[str, tuple[str, tuple[type, ...]]]] = {
+    name: kind
+    for kind, names in (
+        (("text", (str,)), "model data out verifier instructions cloud_instructions logdir"),
+        (("an integer", (int,)), "max_cloud_calls seed"),
+        (
+            ("a number", (int, float)),
+            "rho share reward_answer reward_help reward_format cloud_timeout_s learning_rate",
+        ),
+        (("a table of options", (Mapping,)), "lora trainer"),
+    )
+    for name in names.split()
+}
+"""What a setting has to be, in words and as types."""
+
+
+def _check_usd(limit: float | str) -> None:
+    try:
+        is_money = not isinstance(limit, bool) and Decimal(str(limit)).is_finite()
+    except InvalidOperation:
+        is_money = False
+    if not is_money or Decimal(str(limit)) < 0:
+        raise ConfigurationError(f"limit_usd must be an amount in USD, >= 0, not {limit!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +137,7 @@ class PosttrainSettings:
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         for name, known in (
             ("method", METHODS),
             ("reward", REWARD_FORMS),
@@ -137,6 +162,19 @@ class PosttrainSettings:
         if self.rho is not None and not (isfinite(self.rho) and self.rho >= 0):
             raise ConfigurationError(f"rho must be >= 0 and finite, not {self.rho!r}.")
         _ = self.ratio, self.scheme
+
+    def _check_kinds(self) -> None:
+        """Whoever writes a file by hand puts a number in quotation marks now and then."""
+        for name, (wanted, kinds) in _KINDS.items():
+            value = getattr(self, name)
+            optional = type(self).__dataclass_fields__[name].default is None
+            is_right = isinstance(value, kinds) and not isinstance(value, bool)
+            if not (is_right or (optional and value is None)):
+                raise ConfigurationError(f"{name} must be {wanted}, not {value!r}.")
+        if self.seed < 0 or (self.max_cloud_calls or 0) < 0:
+            raise ConfigurationError("seed and max_cloud_calls must be 0 or more.")
+        if self.limit_usd is not None:
+            _check_usd(self.limit_usd)
 
     @property
     def ratio(self) -> float:

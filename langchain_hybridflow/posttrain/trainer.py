@@ -311,8 +311,35 @@ class GAPGTrainer(GRPOTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
+        if checkpoint is not None:
+            self._remember(checkpoint)
+
+    def train(self, resume_from_checkpoint: Any = None, *args: Any, **options: Any) -> Any:
+        """Train, as TRL does; of a training that is done already, only take what came of it.
+
+        Without that, transformers makes a further step, and the cloud is asked for it.
+        """
+        done = self._done(resume_from_checkpoint)
+        if done is None:
+            return super().train(resume_from_checkpoint, *args, **options)
+        from transformers.trainer_utils import TrainOutput
+
+        self._load_from_checkpoint(resume_from_checkpoint)
+        self._remember(resume_from_checkpoint)
+        self.state = done
+        return TrainOutput(done.global_step, 0.0, {})
+
+    def _done(self, checkpoint: Any) -> Any:
+        """Return the state of a checkpoint that has all steps already; else `None`."""
+        from transformers.trainer_callback import TrainerState
+
+        path = Path(checkpoint, "trainer_state.json") if isinstance(checkpoint, str) else None
+        if path is None or self.args.max_steps < 1 or not path.is_file():
+            return None
+        state: Any = TrainerState.load_from_json(str(path))
+        return state if state.global_step >= self.args.max_steps else None
+
+    def _remember(self, checkpoint: str) -> None:
         path = Path(checkpoint) / STATE_FILE
         try:
             state = json.loads(path.read_text(encoding="utf-8"))

@@ -54,8 +54,9 @@ def tell(what):
     os._exit(0)
 try:
     tests = compile(job["tests"], "tests", "exec")
-except (SyntaxError, ValueError) as error:
+except BaseException as error:
     tell("unverified the tests do not compile: " + str(error))
+os.write(report, (job["token"] + " begun\\n").encode())
 scope = {"__name__": "__main__"}
 try:
     exec(compile(job["program"], "program", "exec"), scope)
@@ -137,11 +138,16 @@ class UnitTestVerifier:
         }
         try:
             said = self._run(json.dumps(job).encode())
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as error:
+            if not (error.output or b"").startswith(f"{token} begun\n".encode()):
+                return Ruling("unverified", f"in {self.timeout_s:g} s no process had started")
             return Ruling("wrong", f"it took longer than {self.timeout_s:g} s")
         except OSError as error:
             return Ruling("unverified", f"no process could be started: {error}")
-        mark, _, rest = said.partition(" ")
+        head, began, tail = said.partition(f"{token} begun\n")
+        if not began and not head.startswith(token):
+            return Ruling("unverified", "the process ended before it ran anything")
+        mark, _, rest = (tail if began else head).partition(" ")
         found, _, reason = rest.partition(" ")
         if mark != token:
             return Ruling("wrong", "it ended before its tests did")

@@ -111,16 +111,10 @@ class MathVerifier:
         limit = self.timeout_s if threading.current_thread() is threading.main_thread() else None
         given = item.reference if isinstance(item.reference, list) else [item.reference]
         try:
-            right = [
-                math_verify.parse(_as_math(str(one)), parsing_timeout=limit)
-                for one in given
-                if one is not None
-            ]
+            right = [_read_math(_as_math(str(one)), limit) for one in given if one is not None]
             if not any(right):
                 return Ruling("unverified", "there is no mathematics in the reference")
-            found = math_verify.parse(answer, parsing_timeout=limit)
-            if not found:
-                found = math_verify.parse(_as_math(answer), parsing_timeout=limit)
+            found = _read_math(answer, limit) or _read_math(_as_math(answer), limit)
             if not found:
                 return Ruling("wrong", "there is no mathematics in it")
             same = any(
@@ -131,6 +125,13 @@ class MathVerifier:
         except TimeoutException:
             return Ruling("unverified", f"the comparison took longer than {self.timeout_s} s")
         return Ruling("correct" if same else "wrong")
+
+
+def _read_math(text: str, limit: int | None) -> list[Any]:
+    """Read mathematics; what takes too long is an error, not a text without any."""
+    import math_verify
+
+    return list(math_verify.parse(text, parsing_timeout=limit, raise_on_error=True))
 
 
 def _as_math(text: str) -> str:
@@ -165,8 +166,7 @@ class JsonSchemaVerifier:
                 self._known[text] = JsonScorer(json.loads(text))
             except (ValueError, TypeError, ConfigurationError) as error:
                 return Ruling("unverified", f"the schema is none: {error}")
-        score = self._known[text].score(item, answer)
-        return Ruling("correct" if score.value == 1 else "wrong", score.reason)
+        return ScorerVerifier(self._known[text]).verify(item, answer)
 
 
 def verifier_of(
@@ -260,7 +260,7 @@ def rule_on(
     Raises:
         MissingExtraError: The verifier is not installed.
     """
-    keys = [(one.id, one.question, repr(one.reference), text) for one, text in answers]
+    keys = [(one.id, one.question, repr((one.reference, one.extra)), text) for one, text in answers]
     distinct = dict(zip(keys, answers, strict=True))
 
     def one(pair: tuple[Item, str | None]) -> Ruling:

@@ -33,8 +33,9 @@ def stated_share(text: str) -> float | None:
     """Read how sure a model says it is, 0 to 1; `None` if it does not say so clearly.
 
     Understands 85, 85 %, 85/100, 8 out of 10 and 0.85. What it thought before it spoke does not
-    count, nor does a scale that it repeats, as in "Confidence (0-100): 85". Of several labelled numbers the last one counts; without a label there must be just one
-    number, or one with its unit.
+    count, nor does a scale that it repeats, as in "Confidence (0-100): 85". Of several labelled
+    numbers the last one counts; without a label there must be just one number, or one with its
+    unit.
 
     Example:
         >>> stated_share("CONFIDENCE: 85"), stated_share("About 0.9."), stated_share("Quite sure.")

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from langchain_hybridflow.answer_or_ask import NO_HELP
-from langchain_hybridflow.posttrain import INSTRUCTIONS
+from langchain_hybridflow.errors import ConfigurationError
+from langchain_hybridflow.posttrain import INSTRUCTIONS, PosttrainSettings, build_trainer
 from langchain_hybridflow.posttrain.prompts import row_of
 from langchain_hybridflow.profiling.records import Item
 from tests.rl.command_world import PROMPTS, World, logits, made_world
@@ -72,6 +73,14 @@ def test_command_trains_and_leaves_what_others_can_load(world: World) -> None:
     assert [step for step, _ in points["train/cloud/bought"]] == [1, 2, 3]
     assert [value for _, value in points["train/cloud/bought"]] == [2, 4, 6]
     assert {"train/local_accuracy", "train/ask_rate", "train/reward_mean"} <= points.keys()
+
+
+def test_data_are_refused_when_they_are_too_few_for_a_step(tmp_path: Path) -> None:
+    settings = PosttrainSettings(
+        model="none", data="sandbox:3", out=str(tmp_path / "run"), method="task"
+    )
+    with pytest.raises(ConfigurationError, match="has 3 prompts, and a step takes 16"):
+        build_trainer(settings)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers by an old name

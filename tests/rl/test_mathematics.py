@@ -43,6 +43,24 @@ def test_mathematics_is_unverified_when_it_takes_too_long(monkeypatch: pytest.Mo
     assert verifier_of("math").verify(item, "42").status == "unverified"
 
 
+def test_mathematics_is_unverified_when_reading_it_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from math_verify import parser
+    from math_verify.errors import TimeoutException
+
+    read = parser.extract_target_from_pred
+
+    def too_long(text: str, *more: Any, **options: Any) -> Any:
+        if "41" in text:
+            raise TimeoutException
+        return read(text, *more, **options)
+
+    monkeypatch.setattr(parser, "extract_target_from_pred", too_long)
+    item = Item(id="1", question="?", reference="42")
+    assert rule_on(verifier_of("math"), [(item, "41")])[0].status == "unverified"
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_mathematics_is_compared_in_other_threads_too() -> None:
     items = [Item(id=str(i), question="?", reference=i) for i in range(4)]

@@ -75,6 +75,14 @@ def test_training_resumes_from_the_last_whole_checkpoint_when_it_died_while_savi
     assert "step 2 of 5\nstep 3 of 5: " in done.stderr
 
 
+def test_training_that_is_done_makes_no_further_step_when_it_is_resumed(world: World) -> None:
+    assert world.run("--steps", "2").returncode == 0
+    done = world.run("--steps", "2", "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 2
+    assert world.calls == 4
+
+
 def test_interrupted_training_says_how_to_go_on(world: World) -> None:
     status, seen = world.run_until("step 1 of 500: ", "--steps", "500", by=signal.SIGINT)
     assert status == 130, seen

@@ -72,6 +72,24 @@ def test_budget_is_never_passed_and_the_rest_is_missing(tmp_path: Path) -> None:
     assert budget.snapshot()["cloud_calls"]["spent"] == 2
 
 
+def test_money_that_calls_under_way_only_hold_is_waited_for(tmp_path: Path) -> None:
+    """Two fit in at their worst, and all eight at what they cost."""
+    budget = Budget(limit_usd="0.02", prices={"cloud-1": Price(1, 8)})
+    options = {"max_tokens": 1000}
+    with cloud_of(tmp_path, *["x"] * 8, budget=budget, options=options, parallel=8) as cloud:
+        found = cloud.answers(ask(*map(str, range(8))))
+    assert found == ["x"] * 8
+    assert (cloud.counts.bought, cloud.counts.refused, cloud.exhausted) == (8, 0, None)
+
+
+def test_calls_at_once_end_when_the_budget_has_nothing_left(tmp_path: Path) -> None:
+    budget = Budget(max_cloud_calls=3)
+    with cloud_of(tmp_path, *["x"] * 8, budget=budget, parallel=8) as cloud:
+        found = cloud.answers(ask(*map(str, range(8))))
+    assert sorted(map(str, found)) == ["None"] * 5 + ["x"] * 3
+    assert (cloud.counts.bought, cloud.counts.refused) == (3, 1)
+
+
 def test_kept_answers_are_used_when_the_budget_is_spent(tmp_path: Path) -> None:
     with cloud_of(tmp_path, "1", "2", budget=Budget(max_cloud_calls=1), parallel=1) as cloud:
         cloud.answers(ask("a", "b"))

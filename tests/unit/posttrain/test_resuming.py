@@ -69,6 +69,7 @@ def test_training_is_not_begun_over_another_one(
         ({"rho": 0.5}, "rho was 0.42.* and is 0.5"),
         ({"lora": None}, "lora was {'r': 4} and is None"),
         ({"seed": 1}, "seed was 0 and is 1"),
+        ({"learning_rate": 0.1}, "learning_rate was 1e-06 and is 0.1"),
     ],
 )
 def test_training_is_not_resumed_as_another_one(

@@ -182,6 +182,31 @@ def test_program_is_unverified_when_its_tests_cannot_be_run(tests: Any) -> None:
     assert UnitTestVerifier().verify(item(tests=tests), "pass").status == "unverified"
 
 
+def test_program_is_unverified_when_its_process_dies_before_it_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    item = Item(id="1", question="?", extra={"tests": "assert True"})
+    assert UnitTestVerifier().verify(item, "x = 1").status == "unverified"
+
+
+def test_program_is_unverified_when_the_time_is_over_before_it_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    item = Item(id="1", question="?", extra={"tests": "assert True"})
+    assert UnitTestVerifier(timeout_s=0.2).verify(item, "x = 1").status == "unverified"
+
+
+def test_same_program_is_run_again_for_other_tests() -> None:
+    items = [Item(id="1", question="?", extra={"tests": f"assert x == {n}"}) for n in (1, 2)]
+    found = rule_on(UnitTestVerifier(), [(item, "x = 1") for item in items])
+    assert [one.status for one in found] == ["correct", "wrong"]
+
+
 def test_tests_may_be_a_list() -> None:
     tests = ["assert x == 1", "assert y == 2"]
     assert UnitTestVerifier().verify(item(tests=tests), "x = 1; y = 2").status == "correct"
