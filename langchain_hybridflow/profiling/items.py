@@ -95,7 +95,7 @@ def puzzle_items(n: int, *, seed: int = 0) -> list[Item]:
 
     Example:
         >>> [item.question for item in puzzle_items(1, seed=8)]
-        ['What is 4 * (8 - 2 + 1 - 5)?']
+        ['Make 16 from 10, 13, 7.']
     """
     if n < 1:
         raise ConfigurationError("puzzles:0 holds no question; write puzzles:200 for so many.")

@@ -49,6 +49,7 @@ KEYS = {
     "escalated",
     "kept_local",
     "decision",
+    "asked",
     "attempts",
 }
 
